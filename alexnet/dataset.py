@@ -1,0 +1,111 @@
+"""Training batches: shuffled, cropped and flipped images, each batch a function of the seed and the step alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from alexnet.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
+from alexnet.cifar10 import Split
+from alexnet.errors import InputError
+
+PADDING = 4
+"""Pixels of black on each side before the random crop; the zoo's dataset.py has four."""
+
+# The purposes a generator is made for; the same seed and step give independent streams for each.
+_SHUFFLE, _AUGMENT, _DROPOUT = range(3)
+
+
+def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, count)))
+
+
+def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Crop each image at random from its padded self and mirror it with a chance of one half.
+
+    Takes and returns uint8 of shape (N, C, H, W).
+    """
+    count, _, height, width = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+    windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
+    top, left = rng.integers(0, 2 * PADDING + 1, (2, count))
+    cropped = windows[np.arange(count), :, top, left]
+    mirrored = rng.random(count) < 0.5
+    cropped[mirrored] = cropped[mirrored, :, :, ::-1]
+    return cropped
+
+
+class Batch(NamedTuple):
+    """What one step takes.
+
+    images: uint8 of shape (N, 3, 32, 32), N being the batch size, or this worker's share of it.
+    labels: int32 of shape (N,).
+    keep: bool of shape (N, 2, 4096), the outputs dropout keeps; None without dropout.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    keep: np.ndarray | None
+
+
+class Batches(Sequence[Batch]):
+    """The batches of all epochs: item `step`, from 0, is that step's, whatever was read before.
+
+    Each epoch shuffles the images anew and leaves out those that fill no batch, as the zoo's (`drop_remainder`).
+
+    Args:
+        split: the training images.
+        epoch_size: epochs.
+        batch_size: images a batch.
+        dropout_rate: chance of an output to be dropped; 0 makes no masks.
+        seed: of shuffling, augmentation and dropout.
+        rank, workers: which shard of each batch to give, of how many; all are equally large.
+
+    Raises InputError when there are fewer images than one batch takes, or a batch cannot be shared equally.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        epoch_size: int,
+        batch_size: int,
+        dropout_rate: float,
+        seed: int,
+        rank: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self.steps_per_epoch = len(split) // batch_size
+        if self.steps_per_epoch == 0:
+            raise InputError(
+                f"batch_size is {batch_size}, expected at most {len(split)}, the number of training images"
+            )
+        if batch_size % workers:
+            raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        self._split = split
+        self.epoch_size = epoch_size
+        self.batch_size = batch_size
+        self._dropout_rate = dropout_rate
+        self._seed = seed
+        self._shard = slice(rank * batch_size // workers, (rank + 1) * batch_size // workers)
+        self._shuffled: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.epoch_size * self.steps_per_epoch
+
+    def __getitem__(self, step):  # type: ignore[no-untyped-def]
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._shuffled[0] != epoch:
+            self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
+        chosen = self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]
+        images = augment(self._split.images[chosen], _generator(self._seed, _AUGMENT, step))
+        keep = None
+        if self._dropout_rate:
+            draws = _generator(self._seed, _DROPOUT, step).random(
+                (self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS), np.float32
+            )
+            keep = draws >= self._dropout_rate
+        mine = self._shard
+        return Batch(images[mine], self._split.labels[chosen][mine], None if keep is None else keep[mine])

@@ -1,0 +1,53 @@
+"""Evaluation: logits of every image once, and what they say."""
+
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+
+from alexnet.cifar10 import CLASS_NAMES, Split
+from alexnet.network import AlexNet
+
+
+def logits_of(network: AlexNet, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the network's logits, float32 of shape (N, num_classes), of uint8 images of shape (N, 3, 32, 32)."""
+
+    @ms.jit
+    def forward(batch: ms.Tensor) -> ms.Tensor:
+        return network(batch)
+
+    network.set_train(False)
+    # The last batch is filled up, so that the network is compiled for one shape.
+    padded = np.concatenate([images, np.zeros((-len(images) % batch_size, *images.shape[1:]), images.dtype)])
+    parts = [
+        forward(ms.Tensor(padded[start : start + batch_size])).asnumpy() for start in range(0, len(padded), batch_size)
+    ]
+    return np.concatenate(parts)[: len(images)]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network did on a split.
+
+    predicted: int64 of shape (N,), the class of the largest logit.
+    accuracy: share of images whose class was predicted.
+    loss: mean softmax cross entropy, in nats.
+    per_class: class name to accuracy on the images of that class; classes without images are left out.
+    """
+
+    predicted: np.ndarray
+    accuracy: float
+    loss: float
+    per_class: dict[str, float]
+
+
+def evaluate(network: AlexNet, split: Split, batch_size: int) -> Evaluation:
+    """Evaluate the network on every image of the split, exactly once."""
+    logits = logits_of(network, split.images, batch_size).astype(np.float64)
+    of_label = np.take_along_axis(logits, split.labels[:, None], axis=1)[:, 0]
+    top = logits.max(axis=1)
+    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    predicted = logits.argmax(axis=1)
+    right = predicted == split.labels
+    per_class = {CLASS_NAMES[label]: float(right[split.labels == label].mean()) for label in np.unique(split.labels)}
+    return Evaluation(predicted, float(right.mean()), float((log_sum - of_label).mean()), per_class)
