@@ -1,0 +1,13 @@
+"""Stage download: the archive that data.urls and data.md5 name."""
+
+from alexnet.download import download
+from stages import command, params, paths
+
+
+def main() -> None:
+    data = params.read().data
+    download(data.urls, paths.ARCHIVE, data.md5, data.train_images, data.test_images, paths.workspace())
+
+
+if __name__ == "__main__":
+    command.run(main)

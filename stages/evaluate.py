@@ -1,0 +1,40 @@
+"""Stage evaluate: a checkpoint on the test images, to metrics and a confusion matrix.
+
+With any of the model zoo's flags it only prints the accuracy and leaves DVC's outputs alone.
+"""
+
+import csv
+
+from alexnet import cifar10, device
+from alexnet.atomic import replacing, write_json
+from alexnet.checkpoint import load_weights
+from alexnet.evaluation import evaluate
+from alexnet.network import AlexNet
+from stages import command, params, paths
+
+
+def main() -> None:
+    flags = params.flags("evaluate", data_path="folder with test_batch.bin", ckpt_path="checkpoint file")
+    given = params.read(flags.overrides)
+    split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
+    device.select(given.evaluate.device_target, given.evaluate.threads)
+    network = AlexNet(**given.model.model_dump())
+    load_weights(network, flags.ckpt_path or paths.CHECKPOINT)
+    result = evaluate(network, split, given.evaluate.batch_size)
+    print({"Accuracy": result.accuracy})
+    if flags.given:
+        return
+
+    metrics = {"accuracy": result.accuracy, "loss": result.loss, "images": len(split)}
+    write_json(paths.EVAL_METRICS, metrics | ({"generated": True} if split.generated else {}))
+    write_json(paths.PER_CLASS, result.per_class)
+    names = dict(enumerate(cifar10.CLASS_NAMES))
+    with replacing(paths.CONFUSION) as new, new.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("actual", "predicted"))
+        for label, predicted in zip(split.labels.tolist(), result.predicted.tolist(), strict=True):
+            writer.writerow((names[label], names.get(predicted, f"class {predicted}")))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,179 @@
+"""The parameters: their schema, and how they are read from params.yaml and the model zoo's flags.
+
+The schema has no default and converts nothing, so that what a stage computes with is what params.yaml says and DVC
+tracks. It can only refuse; that is why no stage has this file among its deps.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from alexnet.architecture import MINIMUM_SIZE
+from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
+from alexnet.errors import InputError
+
+PATH = Path("params.yaml")
+
+
+def _allowed(text: str, **limits: Any) -> Any:
+    return Field(description=text, **limits)
+
+
+DeviceTarget = Annotated[Literal["auto", "Ascend", "GPU", "CPU"], _allowed("auto, Ascend, GPU or CPU")]
+ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
+Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
+Threads = Annotated[Positive | Literal["auto"], _allowed("auto or a whole number of at least 1")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(_Section):
+    """Where the images come from: places tried in turn, the archive's MD5 (None: any), how many each split has."""
+
+    urls: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        _allowed("a list of http(s):// or file:// addresses, paths or the word generated", min_length=1),
+    ]
+    md5: Annotated[
+        Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None, _allowed("32 lower-case hexadecimal digits, or null")
+    ]
+    train_images: Annotated[
+        int,
+        _allowed(
+            f"a multiple of {NUM_CLASSES} of at least {NUM_CLASSES * len(TRAIN_FILES)}",
+            ge=NUM_CLASSES * len(TRAIN_FILES),
+            multiple_of=NUM_CLASSES,
+        ),
+    ]
+    test_images: Annotated[
+        int,
+        _allowed(f"a multiple of {NUM_CLASSES} of at least {NUM_CLASSES}", ge=NUM_CLASSES, multiple_of=NUM_CLASSES),
+    ]
+
+
+class Model(_Section):
+    """The network: outputs, the size images are resized to, the dropout on the first two fully connected layers."""
+
+    num_classes: Annotated[int, _allowed(f"a whole number from {NUM_CLASSES} to 1000", ge=NUM_CLASSES, le=1000)]
+    image_height: ImageSize
+    image_width: ImageSize
+    dropout_rate: Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
+
+
+class Train(_Section):
+    """Training: where, by how many processes and CPU threads, from what seed, how long, in what steps."""
+
+    device_target: DeviceTarget
+    workers: Positive
+    threads: Threads
+    amp_level: Annotated[Literal["auto", "O0", "O2", "O3"], _allowed("auto, O0, O2 or O3")]
+    seed: Annotated[int, _allowed("a whole number of at least 0, below 2^32", ge=0, lt=2**32)]
+    epoch_size: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
+    momentum: Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
+
+
+class Evaluate(_Section):
+    """Evaluation: where, with how many CPU threads, how many images at a time."""
+
+    device_target: DeviceTarget
+    threads: Threads
+    batch_size: Positive
+
+
+class Run(_Section):
+    """What cannot change a result: how often the loss is shown and the state saved, and how many states are kept."""
+
+    log_steps: Positive
+    save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number of at least 1")]
+    keep_checkpoint_max: Positive
+    keep_state: Annotated[bool, _allowed("true or false")]
+
+
+class Params(_Section):
+    """All parameters."""
+
+    data: Data
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    run: Run
+
+
+class _Loader(yaml.SafeLoader):
+    # PyYAML reads YAML 1.1, in which 1e-3 is a text; DVC reads and writes YAML 1.2, in which it is a number.
+    pass
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def flags(section: Literal["train", "evaluate"], **own: str) -> argparse.Namespace:
+    """Parse the model zoo's flags of train.py or eval.py; `own` has the stage's path flags and their help.
+
+    Beside the paths, the namespace has `overrides`, what `read` takes, and `given`, whether there was any flag.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{section}", allow_abbrev=False)
+    for name, text in own.items():
+        parser.add_argument(f"--{name}", type=Path, help=text)
+    keys = {
+        "device_target": section,
+        "epoch_size": "train",
+        "batch_size": section,
+        "image_height": "model",
+        "image_width": "model",
+    }
+    for key, of in keys.items():
+        parser.add_argument(f"--{key}", help=f"instead of {of}.{key} of {PATH}")
+    flags = parser.parse_args()
+    flags.given = any(value is not None for value in vars(flags).values())
+    flags.overrides = {(of, key): text for key, of in keys.items() if (text := getattr(flags, key)) is not None}
+    return flags
+
+
+def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
+    """Read and check the whole of params.yaml in the working directory.
+
+    Raises InputError that names each wrong key, its value and what is allowed.
+    """
+    try:
+        values = yaml.load(PATH.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+    except OSError as error:
+        raise InputError(f"cannot read {PATH}: {error.strerror}; run in the repository's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{PATH} is no YAML: {' '.join(str(error).split())}") from None
+    for (section, key), text in overrides.items():
+        if isinstance(values, dict) and isinstance(values.get(section), dict):
+            values[section][key] = yaml.load(text, _Loader)  # noqa: S506
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InputError("; ".join(dict.fromkeys(_line(details) for details in error.errors()))) from None
+
+
+def _line(error: ErrorDetails) -> str:
+    section, key = (*map(str, error["loc"][:2]), "", "")[:2]  # deeper: an item of a list, an alternative of a union
+    schema: Any = Params.model_fields[section].annotation if key else Params
+    name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
+    found = "is missing" if error["type"] == "missing" else f"is {error['input']!r}"
+    if error["type"] == "extra_forbidden":
+        close = get_close_matches(key or section, schema.model_fields, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{name} {found}, but there is no such key{hint}: expected {', '.join(schema.model_fields)}"
+    if key:
+        return f"{name} {found}, expected {schema.model_fields[key].description}"
+    if section:
+        schema = schema.model_fields[section].annotation
+    return f"{name} {found}, expected the keys {', '.join(schema.model_fields)}"

@@ -1,0 +1,28 @@
+"""Where the stages find and leave their files, as in dvc.yaml, relative to the repository."""
+
+import os
+from pathlib import Path
+
+ARCHIVE = Path("data/cifar-10-binary.tar.gz")
+TRAIN_FOLDER = Path("data/cifar-10-batches-bin")
+TEST_FOLDER = Path("data/cifar-10-verify-bin")
+DATA_REPORT = Path("metrics/data.json")
+
+CHECKPOINT = Path("models/alexnet.ckpt")
+TRAIN_METRICS = Path("metrics/train.json")
+TIMING = Path("metrics/timing.json")
+TRAIN_CURVES = Path("plots/train.csv")
+
+EVAL_METRICS = Path("metrics/eval.json")
+PER_CLASS = Path("metrics/per_class.json")
+CONFUSION = Path("plots/confusion.csv")
+
+
+def workspace() -> Path:
+    """Return the user's workspace; an experiment may run in a copy of it, and DVC then says where it is."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def states() -> Path:
+    """Return the folder of the states of unfinished trainings: in the workspace, where DVC leaves it alone."""
+    return workspace() / ".dvc" / "tmp" / "alexnet"

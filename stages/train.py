@@ -1,0 +1,163 @@
+"""Stage train: AlexNet on the training images, to a checkpoint, metrics and curves.
+
+With any of the model zoo's flags it leaves DVC's outputs alone and writes all of its own below --ckpt_path.
+"""
+
+# Signals first, for NumPy and MindSpore start threads when they are imported.
+from stages.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
+import csv
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import time
+from contextlib import nullcontext
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet import architecture, cifar10, cluster, dataset, device, network, training
+from alexnet.architecture import training_pflop
+from alexnet.atomic import replacing, write_json
+from alexnet.checkpoint import save_weights
+from alexnet.digest import digest
+from alexnet.errors import Stopped
+from alexnet.progress import Progress
+from alexnet.state import States
+from stages import command, params, paths
+
+CURVE_POINTS = 1000
+"""The most points a curve has: enough for a plot, few enough for git."""
+
+log = logging.getLogger("alexnet.stages.train")
+
+
+def main(interruption: Interruption) -> None:
+    """Train by this process, or launch the workers that do."""
+    flags = params.flags("train", data_path="folder with the training files", ckpt_path="folder for what is written")
+    given = params.read(flags.overrides)
+    try:
+        if given.train.workers > 1 and not cluster.started_by_msrun():
+            logs = paths.states() / f"workers-{os.getpid()}"
+            cluster.launch(["-m", "stages.train", *sys.argv[1:]], given.train.workers, logs, interruption)
+            shutil.rmtree(logs)
+        else:
+            outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
+            train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, interruption)
+    except Stopped as stopped:
+        log.info("%s: the same command goes on from there", stopped)
+        sys.exit(0 if cluster.started_by_msrun() else interruption.exit_code)
+
+
+def train(given: params.Params, data_folder: Path, outputs: Path, interruption: Interruption) -> None:
+    """Train as one worker, and write the outputs below a folder if it is the first."""
+    config, model, run = given.train, given.model, given.run
+    split = cifar10.read(data_folder, cifar10.TRAIN_FILES)
+    target, threads = device.select(config.device_target, config.threads, config.workers)
+    worker = cluster.join(config.workers)
+    batches = dataset.Batches(
+        split, config.epoch_size, config.batch_size, model.dropout_rate, config.seed, worker.rank, worker.workers
+    )
+    taken = config.model_dump() | {"device_target": target, "threads": threads}
+    if config.amp_level == "auto":
+        taken["amp_level"] = "O0" if target == "CPU" else "O2"
+    states = States(paths.states(), identity(split, model.model_dump(), taken), run.keep_checkpoint_max)
+
+    with states.locked() if worker.rank == 0 else nullcontext():
+        worker.wait_for_all()
+        alexnet = network.AlexNet(**model.model_dump(), seed=config.seed)
+        history = training.train(
+            alexnet,
+            batches,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            amp_level=taken["amp_level"],
+            worker=worker,
+            states=states,
+            save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,
+            stop=interruption,
+            callbacks=[Progress(run.log_steps)] if worker.rank == 0 else [],
+        )
+        # A newer run needs longer to get to its own outputs than these take to be written.
+        if interruption.orphaned():
+            raise Stopped("stopped before the outputs, since the DVC that started this is gone")
+        if worker.rank == 0:
+            write_outputs(outputs, alexnet, history, batches, taken, model, split.generated)
+            if not run.keep_state:
+                states.clear()
+        worker.wait_for_all()
+
+
+def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that decides the result."""
+    modules = (architecture, cifar10, cluster, dataset, device, network, training)
+    return {
+        "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
+        "model": model,
+        "train": train,
+        "code": {module.__name__: digest(Path(str(module.__file__)), "sha256") for module in modules},
+        "packages": {package: version(package) for package in ("mindspore", "numpy")},
+    }
+
+
+def write_outputs(
+    outputs: Path,
+    alexnet: network.AlexNet,
+    history: training.History,
+    batches: dataset.Batches,
+    taken: dict[str, Any],
+    model: params.Model,
+    generated: bool,
+) -> None:
+    """Write the checkpoint, the metrics and the curves below a folder."""
+    start = time.perf_counter()
+    save_weights(alexnet, outputs / paths.CHECKPOINT)
+    save_seconds = float(history.save_seconds.sum()) + time.perf_counter() - start
+    last_epoch = slice(-batches.steps_per_epoch, None)
+    images = len(batches) * batches.batch_size
+    metrics = {
+        "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
+        "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
+        "epochs": batches.epoch_size,
+        "steps": len(batches),
+        "parameters": sum(parameter.size for parameter in alexnet.get_parameters()),
+        "pflop": training_pflop(model.num_classes, model.image_height, model.image_width, images),
+    }
+    write_json(outputs / paths.TRAIN_METRICS, metrics | ({"generated": True} if generated else {}))
+    train_seconds = float(history.seconds.sum(dtype=np.float64))
+    timing = {
+        "device_target": taken["device_target"],
+        "workers": taken["workers"],
+        "threads": taken["threads"],
+        "images_per_second": images / train_seconds,
+        "step_ms": 1000 * float(np.median(history.seconds)),
+        "train_seconds": train_seconds,
+        "save_seconds": save_seconds,
+    }
+    write_json(outputs / paths.TIMING, timing)
+    write_curves(outputs / paths.TRAIN_CURVES, history)
+
+
+def write_curves(path: Path, history: training.History) -> None:
+    """Write the curves as CSV; each point is the mean since the one before, so that the loss can be read."""
+    steps = len(history.loss)
+    ends = np.linspace(0, steps, min(steps, CURVE_POINTS) + 1).astype(int)
+    with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", "loss", "accuracy", "learning_rate"))
+        for start, end in pairwise(ends):
+            means = (values[start:end].mean() for values in (history.loss, history.accuracy, history.learning_rate))
+            writer.writerow((end, *(f"{value:.6g}" for value in means)))
+
+
+if __name__ == "__main__":
+    command.run(partial(main, INTERRUPTION))

@@ -1,0 +1,24 @@
+"""Stage verify: the archive, checked to its last record, to two folders of records and a report on them."""
+
+from alexnet.archive import verify
+from alexnet.atomic import write_json
+from alexnet.cifar10 import GENERATED
+from stages import command, params, paths
+
+
+def main() -> None:
+    data = params.read().data
+    report = verify(
+        paths.ARCHIVE,
+        paths.TRAIN_FOLDER,
+        paths.TEST_FOLDER,
+        md5=data.md5,
+        train_images=data.train_images,
+        test_images=data.test_images,
+        allow_generated=GENERATED in data.urls,
+    )
+    write_json(paths.DATA_REPORT, report)
+
+
+if __name__ == "__main__":
+    command.run(main)
