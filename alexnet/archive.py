@@ -57,7 +57,8 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
     limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
     total = (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES  # the last for headers and padding
     seen = set()
-    with tarfile.open(fileobj=cast(BinaryIO, _Bounded(stream, total)), mode="r|") as tar:
+    bounded = _Bounded(stream, total)
+    with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r|") as tar:
         for member in tar:
             folder, _, name = member.name.partition("/")
             if member.isdir() and member.name == cifar10.ARCHIVE_FOLDER:
@@ -73,6 +74,8 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
                 raise InputError(f"has {member.name!r} twice, expected each file once")
             seen.add(name)
             yield name, cast(BinaryIO, tar.extractfile(member)).read()
+    while bounded.read(1 << 20):  # gzip's checksum stands at its end
+        pass
     missing = [name for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES, cifar10.META_FILE) if name not in seen]
     if missing:
         raise InputError(f"has no {', '.join(missing)} in {cifar10.ARCHIVE_FOLDER}/, expected every file of CIFAR-10")
@@ -167,7 +170,7 @@ def verify(
             }
         except InputError as error:
             raise InputError(f"the archive {path} {error}") from None
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"the archive {path} is damaged, cut short or no .tar.gz: {error}") from None
         if allow_generated and not generated:
             check_md5(path, md5)

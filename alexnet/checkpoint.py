@@ -45,9 +45,9 @@ def load_weights(network: nn.Cell, path: Path) -> None:
 
     What else is in the file (the optimizer's state) is left alone. Convolution biases may be missing and are then 0,
     since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter is
-    missing, one has another shape, or a value is not finite.
+    missing, one has another shape, or a value is not finite; the network is then as it was.
     """
-    loaded = read_checkpoint(path)
+    loaded, fitting = read_checkpoint(path), {}
     for name, parameter in network.parameters_and_names():
         value = loaded.get(name)
         if value is None and name.startswith("conv") and name.endswith(".bias"):
@@ -61,4 +61,6 @@ def load_weights(network: nn.Cell, path: Path) -> None:
             )
         if not np.isfinite(value).all():
             raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")
-        parameter.set_data(ms.Tensor(value.astype(np.float32)))
+        fitting[parameter] = value.astype(np.float32)
+    for parameter, value in fitting.items():
+        parameter.set_data(ms.Tensor(value))

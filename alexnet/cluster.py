@@ -20,7 +20,7 @@ from mindspore import nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 from alexnet.errors import InputError, Stopped, WorkerError
-from alexnet.process import alive
+from alexnet.process import LAUNCHED, alive
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10
@@ -108,7 +108,7 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
             ["msrun", *(f"--{name}={value}" for name, value in options.items()), "python", *command],
             stdout=own,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": path},
+            env=os.environ | {"PATH": path, LAUNCHED: "1"},
             start_new_session=True,
         )
         family: dict[int, psutil.Process] = {}  # the workers by rank

@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 def _fetch(url: str, path: Path, md5: str | None) -> None:
     known_hash = None if md5 is None else f"md5:{md5}"
-    source = pooch.Pooch(path.parent, "", {path.name: known_hash}, {path.name: url}, retry_if_failed=RETRIES)
+    pooch.get_logger().setLevel(logging.WARNING)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
-    source.fetch(path.name, downloader=downloader)
+    with replacing(path) as new:
+        source = pooch.Pooch(new.parent, "", {new.name: known_hash}, {new.name: url}, retry_if_failed=RETRIES)
+        source.fetch(new.name, downloader=downloader)
 
 
 def _copy(source: Path, path: Path, md5: str | None) -> None:
@@ -59,7 +61,7 @@ def download(urls: Sequence[str], path: Path, md5: str | None, train_images: int
                 _copy(Path(url2pathname(unquote(urlsplit(url).path))), path, md5)
             else:
                 _copy(root / Path(url).expanduser(), path, md5)
-        except (InputError, ValueError, requests.RequestException) as error:
+        except (InputError, ValueError, RuntimeError, requests.RequestException) as error:
             log.warning("%s: %s", url, error)
             failures.append(f"{url} ({error})")
         else:

@@ -2,6 +2,9 @@
 
 import psutil
 
+LAUNCHED = "ALEXNET_LAUNCHED"
+"""Set in the environment of workers that must not outlive what launched them."""
+
 
 def alive(process: psutil.Process) -> bool:
     """Tell whether a process still runs; one that ended and was not waited for yet does not."""

@@ -62,7 +62,8 @@ def train(
         batches: this worker's shard of each batch.
         learning_rate: of every step.
         momentum: share of the last update in the next, as `nn.Momentum`.
-        amp_level: mixed precision as `ms.amp.auto_mixed_precision` has it; O0 computes in float32.
+        amp_level: O0 computes in float32; O2 has the layers compute in float16, and keeps the weights, their updates,
+            the resize and the loss in float32, as MindSpore's level of that name does.
         worker: which of how many this process is; their gradients are averaged.
         states: where the state is saved and found again; None saves none. A state found there is gone on from, and
             the result is the same, bit for bit on the CPU, as without the interruption.
@@ -86,11 +87,13 @@ def train(
     worker.wait_for_all()  # before one of them saves what another reads
 
     network.set_train(True)
-    forward_network = ms.amp.auto_mixed_precision(network, amp_level)
+    if amp_level != "O0":
+        for layer in network.cells():
+            layer.to_float(ms.float16)
     cross_entropy = nn.CrossEntropyLoss()
 
     def forward(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None) -> tuple[ms.Tensor, ms.Tensor]:
-        logits = forward_network(images, keep)
+        logits = network(images, keep).astype(ms.float32)
         return cross_entropy(logits, labels) * loss_scale, logits
 
     gradients_of = ms.value_and_grad(forward, None, optimizer.parameters, has_aux=True)

@@ -6,7 +6,7 @@ import threading
 
 import psutil
 
-from alexnet.process import alive
+from alexnet.process import LAUNCHED, alive
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _BETWEEN = ("sh", "bash", "dash", "zsh", "fish", "ksh", "msrun")
@@ -24,8 +24,8 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         # Run by hand, a stage may well outlive what started it (nohup); under DVC, another one would be started
-        # beside it, and the two would write the same files.
-        self._ancestors = _ancestors() if "DVC_ROOT" in os.environ else []
+        # beside it, and the two would write the same files. Workers go with their launcher.
+        self._ancestors = _ancestors() if {"DVC_ROOT", LAUNCHED} & os.environ.keys() else []
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=self._wait, daemon=True).start()
 
@@ -39,7 +39,7 @@ class Interruption:
         return self.signal is not None
 
     def orphaned(self) -> bool:
-        """Tell whether DVC started this process and is gone."""
+        """Tell whether DVC or a launcher started this process and is gone."""
         return not all(alive(process) for process in self._ancestors)
 
     @property

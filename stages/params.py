@@ -75,7 +75,7 @@ class Train(_Section):
     device_target: DeviceTarget
     workers: Positive
     threads: Threads
-    amp_level: Annotated[Literal["auto", "O0", "O2", "O3"], _allowed("auto, O0, O2 or O3")]
+    amp_level: Annotated[Literal["auto", "O0", "O2"], _allowed("auto, O0 or O2")]
     seed: Annotated[int, _allowed("a whole number of at least 0, below 2^32", ge=0, lt=2**32)]
     epoch_size: Positive
     batch_size: Positive
@@ -156,7 +156,10 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
         raise InputError(f"{PATH} is no YAML: {' '.join(str(error).split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
-            values[section][key] = yaml.load(text, _Loader)  # noqa: S506
+            try:
+                values[section][key] = yaml.load(text, _Loader)  # noqa: S506
+            except yaml.YAMLError:
+                values[section][key] = text
     try:
         return Params.model_validate(values)
     except ValidationError as error:
