@@ -1,0 +1,1 @@
+"""Tests; what they use, they make."""

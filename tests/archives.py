@@ -1,0 +1,38 @@
+"""Small archives in CIFAR-10's layout, whole or broken in one place."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from alexnet import cifar10
+
+
+def records(labels: np.ndarray, seed: int) -> bytes:
+    """Return records of these labels with random pixels."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 256, (len(labels), cifar10.RECORD_BYTES), dtype=np.uint8)
+    rows[:, 0] = labels
+    return rows.tobytes()
+
+
+def files(train_images: int = 100, test_images: int = 20) -> dict[str, bytes]:
+    """Return the layout's files by name, every class equally often in each split."""
+    content = {cifar10.META_FILE: ("\n".join(cifar10.CLASS_NAMES) + "\n\n").encode()}
+    parts = np.array_split(np.arange(train_images) % 10, len(cifar10.TRAIN_FILES))
+    for number, (name, labels) in enumerate(zip(cifar10.TRAIN_FILES, parts, strict=True)):
+        content[name] = records(labels, number)
+    content["test_batch.bin"] = records(np.arange(test_images) % 10, 99)
+    return content
+
+
+def write(path: Path, content: Mapping[str, bytes], folder: str = cifar10.ARCHIVE_FOLDER) -> Path:
+    """Write a .tar.gz of these files in `folder` and return its path."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in content.items():
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path

@@ -1,0 +1,183 @@
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+from numpy.typing import NDArray
+
+from alexnet.checkpoint import load_weights, save_weights
+from alexnet.errors import InputError
+from tests.conftest import one_line
+
+Weights = dict[str, NDArray[np.float32]]
+
+SHAPES = {"conv1.weight": (2, 1, 3, 3), "conv1.bias": (2,), "fc1.weight": (4, 3), "fc1.bias": (4,)}
+
+
+def cell(bias: bool = True) -> Any:
+    """A network of one convolution and one fully connected layer, named as AlexNet's."""
+    layers = OrderedDict(conv1=nn.Conv2d(1, 2, 3, has_bias=bias), fc1=nn.Dense(3, 4))
+    return nn.SequentialCell(layers)
+
+
+def weights(seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def of(network: Any) -> Weights:
+    return {name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()}
+
+
+def write(path: Path, values: dict[str, Any]) -> Path:
+    ms.save_checkpoint([{"name": name, "data": ms.Tensor(value)} for name, value in values.items()], str(path))
+    return path
+
+
+def equal(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    first, second = cell(), cell()
+    for parameter in first.get_parameters():
+        parameter.set_data(ms.Tensor(np.random.default_rng(1).normal(size=parameter.shape).astype(np.float32)))
+    save_weights(first, tmp_path / "models" / "a.ckpt")
+    assert not equal(of(first), of(second))
+    load_weights(second, tmp_path / "models" / "a.ckpt")
+    assert equal(of(first), of(second))
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["a.ckpt"]
+
+
+def test_the_file_has_the_parameters_and_nothing_else(tmp_path: Path) -> None:
+    save_weights(cell(), tmp_path / "a.ckpt")
+    loaded = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
+    assert {name: value.shape for name, value in loaded.items()} == SHAPES
+
+
+def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
+    """Its 2020 version has no convolution biases; a training's checkpoint has the optimizer's state."""
+    before = of(network)
+    other = {
+        name: value + 1 for name, value in before.items() if not (name.startswith("conv") and name.endswith("bias"))
+    }
+    assert len(other) == 11
+    extras: dict[str, Any] = {f"moments.{name}": other[name] for name in ("conv1.weight", "fc3.bias")}
+    extras |= {"learning_rate": np.float32(0.002), "momentum": np.float32(0.9), "global_step": np.array([3], np.int32)}
+    path = write(tmp_path / "zoo.ckpt", other | extras)
+    try:
+        for name, parameter in network.parameters_and_names():
+            parameter.set_data(ms.Tensor(before[name] - 1))
+        load_weights(network, path)
+        biases = {name: np.zeros_like(value) for name, value in before.items() if name not in other}
+        assert len(biases) == 5
+        assert equal(of(network), {name: (other | biases)[name] for name in before})
+    finally:
+        for name, parameter in network.parameters_and_names():
+            parameter.set_data(ms.Tensor(before[name]))
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    network, half = cell(), {name: value.astype(np.float16) for name, value in weights().items()}
+    load_weights(network, write(tmp_path / "a.ckpt", half))
+    assert equal(of(network), {name: value.astype(np.float32) for name, value in half.items()})
+
+
+@pytest.mark.parametrize("missing", ["conv1.weight", "fc1.weight", "fc1.bias"])
+def test_a_missing_parameter_is_refused(missing: str, tmp_path: Path) -> None:
+    values = weights()
+    del values[missing]
+    path = write(tmp_path / "a.ckpt", values)
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, str(path), f"no parameter {missing}")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_another_shape_is_refused(name: str, tmp_path: Path) -> None:
+    values = weights()
+    values[name] = np.zeros((*SHAPES[name][:-1], 9), np.float32)
+    path = write(tmp_path / "a.ckpt", values)
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, str(path), f"{name} of shape {values[name].shape}", f"expected {SHAPES[name]}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["conv1.weight", "conv1.bias", "fc1.bias"])
+def test_a_value_that_is_not_finite_is_refused(name: str, value: float, tmp_path: Path) -> None:
+    values = weights()
+    values[name].flat[-1] = value
+    path = write(tmp_path / "a.ckpt", values)
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, str(path), f"values in {name} that are NaN or infinite")
+
+
+FAULTS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "a page": lambda data: b"<html>\n<body>\nnot found\n</body>\n</html>\n",
+    "zeros": lambda data: bytes(5000),
+    "random": lambda data: np.random.default_rng(0).bytes(5000),
+    "first half": lambda data: data[: len(data) // 2],
+    "without its last byte": lambda data: data[:-1],
+    "without its first byte": lambda data: data[1:],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_is_no_checkpoint_is_refused(fault: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", weights())
+    data = FAULTS[fault](path.read_bytes())
+    path.unlink()
+    path.write_bytes(data)
+    network = cell()
+    with pytest.raises(InputError) as caught:
+        load_weights(network, path)
+    one_line(caught, f"{path} is no MindSpore checkpoint")
+
+
+def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    data = write(tmp_path / "whole.ckpt", weights()).read_bytes()
+    path, network = tmp_path / "cut.ckpt", cell()
+    for length in range(0, len(data), 7):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError) as caught:
+            load_weights(network, path)
+        one_line(caught, str(path))
+
+
+def test_a_file_of_another_ending_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", weights()).rename(tmp_path / "a.pth")
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, str(path))
+
+
+@pytest.mark.parametrize("name", ["none.ckpt", "none/none.ckpt", "."])
+def test_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), tmp_path / name)
+    one_line(caught, f"no checkpoint at {tmp_path / name}", "train first")
+
+
+def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.ckpt"
+    save_weights(cell(), path)
+    before = path.read_bytes()
+    large = nn.SequentialCell(OrderedDict(fc1=nn.Dense(300, 300)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a full disk: what is longer cannot be written
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_weights(large, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    assert capfd.readouterr().err == ""

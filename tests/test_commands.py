@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+import yaml
+
+from alexnet import cifar10
+from alexnet.checkpoint import save_weights
+from alexnet.evaluation import evaluate
+from tests import archives
+from tests.conftest import Run
+
+Change = dict[str, Any]
+
+
+def change(workspace: Path, **sections: Change) -> None:
+    path = workspace / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, changes in sections.items():
+        values[section] |= changes
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def files_of(workspace: Path) -> set[str]:
+    """The files that are there, but for the code."""
+    return {
+        str(path.relative_to(workspace))
+        for path in workspace.rglob("*")
+        if path.is_file() and path.relative_to(workspace).parts[0] not in ("stages", "alexnet")
+    }
+
+
+@pytest.fixture
+def small(workspace: Path) -> Path:
+    """The workspace with params.yaml for a small archive, which is at archive.tar.gz, and a small network."""
+    archives.write(workspace / "archive.tar.gz", archives.files())
+    data = {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20}
+    change(workspace, data=data, model={"image_height": 67, "image_width": 99})
+    return workspace
+
+
+def put_test_images(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "test_batch.bin").write_bytes(archives.files()["test_batch.bin"])
+
+
+@pytest.mark.parametrize("stage", ["download", "verify", "evaluate"])
+def test_a_wrong_parameter_is_one_line_before_any_work(stage: str, small: Path, run: Run) -> None:
+    change(small, train={"epochs": 3}, evaluate={"batch_size": 0})
+    before = files_of(small)
+    done = run("-m", f"stages.{stage}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert "train.epochs is 3" in done.stderr
+    assert "(did you mean epoch_size?)" in done.stderr
+    assert "evaluate.batch_size is 0, expected a whole number of at least 1" in done.stderr
+    assert files_of(small) == before
+
+
+def test_a_missing_archive_is_one_line(small: Path, run: Run) -> None:
+    before = files_of(small)
+    done = run("-m", "stages.verify")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert "data/cifar-10-binary.tar.gz: No such file" in done.stderr
+    assert files_of(small) == before
+
+
+def test_a_missing_checkpoint_is_one_line(small: Path, run: Run) -> None:
+    put_test_images(small / "data" / "cifar-10-verify-bin")
+    before = files_of(small)
+    done = run("-m", "stages.evaluate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ERROR: no checkpoint at models/alexnet.ckpt: train first, or name a checkpoint file\n"
+    assert files_of(small) == before
+
+
+def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
+    change(small, data={"urls": ["http://127.0.0.1:1/a.tar.gz", "none.tar.gz"], "md5": "0" * 32})
+    before = files_of(small)
+    once = "import alexnet.download; alexnet.download.RETRIES = 0; from stages import command, download; "
+    done = run("-c", once + "command.run(download.main)")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: no archive from http://127.0.0.1:1/a.tar.gz")
+    assert "none.tar.gz" in done.stderr
+    assert files_of(small) == before
+
+
+def test_download_and_verify_write_what_they_should_and_no_more(small: Path, run: Run) -> None:
+    for stage in ("download", "verify"):
+        done = run("-m", f"stages.{stage}")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert files_of(small) == {
+        "params.yaml",
+        "archive.tar.gz",
+        "data/cifar-10-binary.tar.gz",
+        *(f"data/cifar-10-batches-bin/{name}" for name in (*cifar10.TRAIN_FILES, "batches.meta.txt")),
+        "data/cifar-10-verify-bin/test_batch.bin",
+        "metrics/data.json",
+    }
+    assert json.loads((small / "metrics" / "data.json").read_text(encoding="utf-8"))["train"]["images"] == 100
+
+
+def test_a_relative_path_starts_at_dvcs_root(small: Path, run: Run, tmp_path: Path) -> None:
+    archive = (small / "archive.tar.gz").rename(tmp_path / "archive.tar.gz")
+    done = run("-m", "stages.download", DVC_ROOT=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (small / "data" / "cifar-10-binary.tar.gz").read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.parametrize("taken", ["metrics", "data"])
+def test_a_folder_that_cannot_be_written_is_one_line(taken: str, small: Path, run: Run) -> None:
+    if taken == "metrics":
+        assert run("-m", "stages.download").returncode == 0
+    (small / taken).write_text("a file", encoding="utf-8")
+    done = run("-m", "stages.verify" if taken == "metrics" else "stages.download")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert taken in done.stderr
+    assert "None" not in done.stderr
+    assert (small / taken).read_text(encoding="utf-8") == "a file"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("OSError(28, 'No space left on device', 'models/a.ckpt')", "No space left on device: models/a.ckpt"),
+        ("OSError(28, 'No space left on device')", "No space left on device"),
+        ("OSError('the disk\\nis gone')", "the disk is gone"),
+    ],
+)
+def test_an_error_of_the_system_is_told_as_far_as_it_is_known(error: str, line: str, run: Run) -> None:
+    done = run("-c", f"from stages import command\ndef stage():\n    raise {error}\ncommand.run(stage)")
+    assert done.returncode == 1
+    assert done.stderr == f"ERROR: {line}\n"
+
+
+def test_a_bug_keeps_its_traceback(run: Run) -> None:
+    done = run("-c", "from stages import command\ndef stage():\n    raise KeyError('a bug')\ncommand.run(stage)")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "a bug" in done.stderr
+
+
+@pytest.fixture
+def checkpoint(network: Any, small: Path) -> Path:
+    save_weights(network, small / "models" / "alexnet.ckpt")
+    return small / "models" / "alexnet.ckpt"
+
+
+def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint: Path, network: Any, run: Run) -> None:
+    folder = small / "data" / "cifar-10-verify-bin"
+    put_test_images(folder)
+    before = files_of(small)
+    expected = evaluate(network, cifar10.read(folder, cifar10.TEST_FILES), 100)
+    done = run("-m", "stages.evaluate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{{'Accuracy': {expected.accuracy}}}\n"
+    assert files_of(small) - before == {"metrics/eval.json", "metrics/per_class.json", "plots/confusion.csv"}
+    metrics = json.loads((small / "metrics" / "eval.json").read_text(encoding="utf-8"))
+    assert metrics == {"accuracy": expected.accuracy, "loss": pytest.approx(expected.loss, rel=1e-5), "images": 20}
+    assert json.loads((small / "metrics" / "per_class.json").read_text(encoding="utf-8")) == expected.per_class
+    rows = (small / "plots" / "confusion.csv").read_text(encoding="utf-8").splitlines()
+    names = cifar10.CLASS_NAMES
+    assert rows == ["actual,predicted", *(f"{names[i % 10]},{names[expected.predicted[i]]}" for i in range(20))]
+    assert checkpoint.exists()
+
+
+def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path, checkpoint: Path, run: Run) -> None:
+    """The network's last layer is made to answer bird always, so that the accuracy is known."""
+    values = ms.load_checkpoint(str(checkpoint))
+    values["fc3.weight"].set_data(ms.Tensor(np.zeros((10, 4096), np.float32)))
+    values["fc3.bias"].set_data(ms.Tensor(np.eye(10, dtype=np.float32)[2]))
+    ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(small / "bird.ckpt"))
+    checkpoint.unlink()
+    put_test_images(small / "mine")
+    (small / "mine" / "test_batch.bin").write_bytes(archives.records(np.array([2, 2, 3, 2, 0]), 0))
+    before = files_of(small)
+    done = run("-m", "stages.evaluate", "--data_path", "mine", "--ckpt_path", "bird.ckpt", "--batch_size", "2")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "{'Accuracy': 0.6}\n")
+    assert files_of(small) == before

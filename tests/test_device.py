@@ -1,0 +1,70 @@
+import json
+import os
+import textwrap
+from typing import Any
+
+import pytest
+
+from alexnet import device
+from alexnet.errors import InputError
+from tests.conftest import Run, one_line
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def test_this_machine_has_a_cpu() -> None:
+    assert "CPU" in device.available()
+
+
+@pytest.mark.parametrize("target", ["GPU", "Ascend"])
+def test_a_device_that_is_not_there_is_refused(target: str) -> None:
+    if target in device.available():
+        pytest.skip(f"this machine has {target}")
+    with pytest.raises(InputError) as caught:
+        device.select(target)
+    one_line(caught, f"device_target is {target}", f"this machine has {', '.join(device.available())}")
+
+
+SELECT = """
+    import json, os, sys
+    from alexnet import device
+    from alexnet.errors import InputError
+    try:
+        found = device.select(*json.loads(sys.argv[1]))
+    except InputError as error:
+        found = str(error)
+    import mindspore as ms, numpy as np
+    total = ms.Tensor(np.arange(1000, dtype=np.float32)).sum().asnumpy().item()
+    allowed = {len(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}
+    print(json.dumps({"found": found, "total": total, "allowed": sorted(allowed)}))
+"""
+
+
+def selected(run: Run, target: str, threads: int | str) -> Any:
+    """Return what `select` gives in a new process, whose every thread may use every core afterwards."""
+    done = run("-c", textwrap.dedent(SELECT), json.dumps([target, threads]))
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    assert result["total"] == 499_500
+    assert result["allowed"] == [CORES]
+    return result["found"]
+
+
+def test_auto_takes_the_first_device_and_every_core(run: Run) -> None:
+    assert selected(run, "auto", "auto") == [device.available()[0], CORES]
+
+
+def test_one_thread_can_be_asked_for(run: Run) -> None:
+    assert selected(run, "CPU", 1) == ["CPU", 1]
+
+
+def test_more_threads_than_cores_are_refused(run: Run) -> None:
+    message = selected(run, "CPU", CORES + 1)
+    assert f"threads is {CORES + 1}" in message
+    assert f"{CORES} cores" in message
+    assert "\n" not in message
+
+
+def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
+    done = run("-c", "import alexnet.network; print('imported')")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "imported\n")

@@ -1,0 +1,341 @@
+"""Training that is killed, stopped, spoilt or doubled, in real processes; it must end with the same bytes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from hashlib import md5
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import workspaces
+from tests.workspaces import change, run, start
+
+TRAIN = ("python", "-m", "stages.train")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with its data verified."""
+    folder = workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet")
+    for stage in ("download", "verify"):
+        run(folder, "python", "-m", f"stages.{stage}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(original: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The outputs of a training never interrupted."""
+    folder = Path(shutil.copytree(original, tmp_path_factory.mktemp("whole") / "alexnet"))
+    output = run(folder, *TRAIN)
+    assert "epoch: 2 step: 5, loss is" in output
+    assert "resuming" not in output
+    return outputs(folder)
+
+
+@pytest.fixture
+def workspace(original: Path, tmp_path: Path) -> Path:
+    """A copy of that workspace to do anything to."""
+    return Path(shutil.copytree(original, tmp_path / "alexnet"))
+
+
+def outputs(folder: Path) -> str:
+    """The MD5 of the checkpoint, and the metrics that must not differ from run to run."""
+    checkpoint = md5((folder / "models" / "alexnet.ckpt").read_bytes(), usedforsecurity=False).hexdigest()
+    return checkpoint + (folder / "metrics" / "train.json").read_text() + (folder / "plots" / "train.csv").read_text()
+
+
+def no_outputs(folder: Path) -> bool:
+    return not any((folder / name).exists() for name in ("models", "metrics/train.json", "plots"))
+
+
+def states(folder: Path) -> list[str]:
+    """The saved states, the newest last."""
+    names = (folder / ".dvc" / "tmp" / "alexnet").glob("*/checkpoint_alexnet-*.ckpt")
+    return [path.name for path in sorted(names, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
+    """Read what a process prints until a line contains the text."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no {text!r} in {''.join(seen)}")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def trainers(folder: Path) -> list[psutil.Process]:
+    """The processes that train in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = Path(process.cwd()).is_relative_to(folder)
+            if inside and "stages.train" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            pass
+    return found
+
+
+def test_killed_at_several_moments(workspace: Path, whole: str) -> None:
+    # A state is saved after each step, so that most of these moments are in the middle of saving one.
+    for text, delay in (("epoch: 1 step: 1,", 0.0), ("epoch: 1 step: 3,", 0.4), ("step: 2,", 0.8)):
+        process = start(workspace, *TRAIN)
+        wait_for(process, text)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        assert no_outputs(workspace)
+    assert "resuming after epoch" in run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+    assert states(workspace) == []
+    assert not list(workspace.rglob("*.partial"))
+
+
+def test_killed_while_a_state_is_written(workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    wait_until(lambda: any((workspace / ".dvc" / "tmp" / "alexnet").glob("*/.checkpoint*.partial")))
+    process.kill()
+    process.communicate()
+    assert list((workspace / ".dvc" / "tmp" / "alexnet").glob("*/.checkpoint*.partial"))
+    assert "resuming after epoch 1" in run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_state(number: signal.Signals, code: int, workspace: Path, whole: str) -> None:
+    change(workspace, run={"save_checkpoint_steps": "epoch"})
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == code
+    assert "state saved: the same command goes on from there" in output
+    assert "Traceback" not in output
+    assert len(states(workspace)) == 1
+    assert no_outputs(workspace)
+    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+
+
+@pytest.mark.parametrize("harm", ["cut", "altered", "no checksum"])
+def test_a_damaged_state_is_found_out(harm: str, workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 4,")
+    process.terminate()
+    process.communicate()
+    newest = next((workspace / ".dvc" / "tmp" / "alexnet").glob(f"*/{states(workspace)[-1]}"))
+    content = bytearray(newest.read_bytes())
+    if harm == "cut":
+        newest.write_bytes(content[:-1000])
+    elif harm == "altered":
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    else:
+        newest.with_name(newest.name + ".sha256").unlink()
+    output = run(workspace, *TRAIN)
+    assert f"{newest.name} is damaged" in output
+    assert "resuming after epoch 1 step" in output
+    assert outputs(workspace) == whole
+
+
+def test_only_the_newest_states_are_kept(workspace: Path) -> None:
+    change(workspace, run={"keep_checkpoint_max": 3, "keep_state": True})
+    run(workspace, *TRAIN)
+    assert states(workspace) == [f"checkpoint_alexnet-2_{step}.ckpt" for step in (3, 4, 5)]
+
+
+def test_a_state_of_another_training_is_not_picked_up(workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    process.terminate()
+    process.communicate()
+    change(workspace, train={"seed": 2})
+    assert "resuming" not in run(workspace, *TRAIN)
+    assert outputs(workspace) != whole
+    assert len(states(workspace)) == 2, "the state of the first training is still there"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one thread count")
+def test_threads_decide_the_result(workspace: Path, whole: str) -> None:
+    change(workspace, train={"threads": 1})
+    run(workspace, *TRAIN)
+    assert json.loads((workspace / "metrics" / "timing.json").read_text(encoding="utf-8"))["threads"] == 1
+    assert outputs(workspace) != whole
+
+
+def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) -> None:
+    first = start(workspace, *TRAIN)
+    wait_for(first, "epoch: 1 step: 1,")
+    second = start(workspace, *TRAIN)
+    wait_for(second, "another process runs this very training")
+    first.communicate()
+    assert first.returncode == 0
+    output, _ = second.communicate()
+    assert second.returncode == 0, output
+    assert outputs(workspace) == whole
+
+
+def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path) -> None:
+    first = start(workspace, *TRAIN)
+    wait_for(first, "epoch: 1 step: 1,")
+    first.send_signal(signal.SIGSTOP)
+    hurry = "import alexnet.state, runpy; alexnet.state.LOCK_SECONDS = 1; "
+    output = run(workspace, "python", "-c", hurry + "runpy.run_module('stages.train', run_name='__main__')", code=2)
+    assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
+    first.kill()
+    first.communicate()
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_is_kept(workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 3,")
+    process.terminate()
+    process.communicate()
+    before = states(workspace)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    output = run(workspace, *TRAIN, code=1, preexec_fn=limit)
+    errors = [line for line in output.splitlines() if "ERROR" in line or "CRITICAL" in line]
+    assert errors == [errors[0]]
+    assert errors[0].startswith("ERROR: File too large")
+    assert "Traceback" not in output
+    assert states(workspace) == before
+    assert no_outputs(workspace)
+    run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+
+
+def test_a_loss_that_is_lost_is_one_line(workspace: Path) -> None:
+    change(workspace, train={"learning_rate": 1e20}, run={"save_checkpoint_steps": "epoch"})
+    output = run(workspace, *TRAIN, code=2)
+    error = output.splitlines()[-1]
+    assert error.startswith("ERROR: ")
+    assert "try a learning_rate below 1e+20" in error
+    assert "Traceback" not in output
+    assert states(workspace) == []
+    assert no_outputs(workspace)
+
+
+def test_state_is_kept_and_shown_and_cleared(workspace: Path) -> None:
+    change(workspace, run={"keep_state": True})
+    run(workspace, *TRAIN)
+    shown = run(workspace, "python", "-m", "stages.states")
+    assert "67x67, epoch_size 2" in shown
+    assert "checkpoint_alexnet-2_5" in shown
+    assert len(states(workspace)) == 2
+    assert "removed" in run(workspace, "python", "-m", "stages.states", "--clear")
+    assert states(workspace) == []
+    assert run(workspace, "python", "-m", "stages.states") == ""
+
+
+def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    assert "in use" in run(workspace, "python", "-m", "stages.states", "--clear")
+    process.communicate()
+    assert process.returncode == 0
+    assert outputs(workspace) == whole
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with DVC's first two stages run, as `original` is."""
+    folder = workspaces.repository(tmp_path / "alexnet")
+    run(folder, "dvc", "repro", "verify")
+    workspaces.commit(folder)
+    return folder
+
+
+def test_under_dvc_repro(project: Path, whole: str) -> None:
+    process = start(project, "dvc", "repro", "train")
+    wait_for(process, "epoch: 1 step: 3,")
+    for trainer in trainers(project):
+        trainer.kill()
+    process.communicate()
+    assert process.returncode == 255
+    assert no_outputs(project)
+    output = run(project, "dvc", "repro", "train")
+    assert "resuming after epoch 1 step" in output
+    assert outputs(project) == whole
+
+
+def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
+    run(project, "dvc", "repro")
+    before = (project / "dvc.lock").read_text(encoding="utf-8")
+    output = run(project, "dvc", "repro", "--force")
+    assert "epoch: 2 step: 5, loss is" in output, "it must train, not take the result from the run cache"
+    after = (project / "dvc.lock").read_text(encoding="utf-8")
+    lines = before.splitlines()
+    differing = {number for number, line in enumerate(after.splitlines()) if line != lines[number]}
+    timing = lines.index("    - path: metrics/timing.json")
+    assert differing <= {timing + 2, timing + 3}
+
+
+def test_under_a_temporary_experiment(project: Path, whole: str) -> None:
+    process = start(project, "dvc", "exp", "run", "--temp", "-S", "train.seed=1")
+    wait_for(process, "epoch: 1 step: 3,")
+    for trainer in trainers(project):
+        trainer.kill()
+    process.communicate()
+    assert process.returncode == 255
+    output = run(project, "dvc", "exp", "run", "--temp", "--name", "second", "-S", "train.seed=1")
+    assert "resuming after epoch 1 step" in output
+    run(project, "dvc", "exp", "apply", "second")
+    assert outputs(project) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_orphan_stops_and_the_next_run_goes_on(number: signal.Signals, project: Path, whole: str) -> None:
+    process = start(project, "dvc", "repro", "train")
+    wait_for(process, "epoch: 1 step: 2,")
+    (orphan,) = trainers(project)
+    process.send_signal(number)
+    wait_until(lambda: process.poll() is not None)
+    output = run(project, "dvc", "repro", "train", code=None)
+    if "dvc.lock" in output or "rwlock" in output:  # DVC's own lock may outlive it
+        (project / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+        output = run(project, "dvc", "repro", "train")
+    assert "resuming after epoch 1 step" in output
+    assert not orphan.is_running()
+    assert outputs(project) == whole
+
+
+def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> None:
+    shell = start(workspace, "sh", "-c", "python -m stages.train & sleep 1000")
+    wait_for(shell, "epoch: 1 step: 1,")
+    (trainer,) = trainers(workspace)
+    os.kill(shell.pid, signal.SIGKILL)
+    trainer.wait(timeout=120)
+    assert outputs(workspace) == whole
+    shell.communicate()
+
+
+def test_the_key_has_all_that_decides_the_result(workspace: Path) -> None:
+    change(workspace, run={"keep_state": True}, train={"epoch_size": 1})
+    run(workspace, *TRAIN)
+    (path,) = (workspace / ".dvc" / "tmp" / "alexnet").glob("*/identity.json")
+    identity = json.loads(path.read_text(encoding="utf-8"))
+    assert set(identity) == {"data", "model", "train", "code", "packages"}
+    assert set(identity["train"]) >= {"device_target", "threads", "workers", "seed", "amp_level"}
+    assert identity["train"]["device_target"] == "CPU"
+    assert identity["train"]["threads"] == len(os.sched_getaffinity(0))
+    assert {"alexnet.network", "alexnet.dataset", "alexnet.training"} <= set(identity["code"])

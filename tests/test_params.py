@@ -1,0 +1,308 @@
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from alexnet.errors import InputError
+from stages import params
+from tests.conftest import ROOT, one_line
+
+SECTIONS = {name: field.annotation for name, field in params.Params.model_fields.items()}
+FIELDS: list[tuple[str, str]] = [
+    (section, key)
+    for section, schema in SECTIONS.items()
+    for key in schema.model_fields  # type: ignore[union-attr]
+]
+
+COUNT = "a whole number of at least 1"
+DEVICE = "auto, Ascend, GPU or CPU"
+EPOCH = "epoch or a whole number of at least 1"
+SHARE = "a number of at least 0, below 1"
+SIZE = "a whole number of pixels from 67 to 1024"
+THREADS = "auto or a whole number of at least 1"
+URLS = "a list of http(s):// or file:// addresses, paths or the word generated"
+MD5 = "32 lower-case hexadecimal digits, or null"
+
+REFUSED: list[tuple[str, str, Any, str]] = [
+    *(("data", "urls", value, URLS) for value in ("generated", [], [""], [1], None, {"a": "b"})),
+    *(("data", "md5", value, MD5) for value in ("", "C32A1D4AB5D03F1284B67883E8D87530", "c32a", 12, "g" * 32)),
+    *(("data", "train_images", value, "a multiple of 10 of at least 50") for value in (40, 55, 0, 60.0, "50", True)),
+    *(("data", "test_images", value, "a multiple of 10 of at least 10") for value in (0, 15, -10, 1.5, None)),
+    *(("model", "num_classes", value, "a whole number from 10 to 1000") for value in (9, 1001, 10.0, "10", True)),
+    *(("model", key, value, SIZE) for key in ("image_height", "image_width") for value in (66, 1025, 96.5, "big")),
+    *(
+        (section, key, value, SHARE)
+        for section, key in (("model", "dropout_rate"), ("train", "momentum"))
+        for value in (-0.1, 1, 1.5, "half", True, float("nan"), None)
+    ),
+    *(
+        (section, "device_target", value, DEVICE)
+        for section in ("train", "evaluate")
+        for value in ("cpu", "TPU", 0, None, True)
+    ),
+    *(
+        (section, "threads", value, THREADS)
+        for section in ("train", "evaluate")
+        for value in (0, -1, 1.5, "2", "all", True)
+    ),
+    *(("train", "amp_level", value, "auto, O0, O2 or O3") for value in ("O1", "o2", 2, None)),
+    *(("train", "seed", value, "a whole number of at least 0, below 2^32") for value in (-1, 2**32, 1.0, "1", True)),
+    *(
+        ("train", "learning_rate", value, "a number above 0")
+        for value in (0, -0.1, "high", float("inf"), float("nan"), True, None)
+    ),
+    *(
+        (section, key, value, COUNT)
+        for section, key in (
+            ("train", "epoch_size"),
+            ("train", "batch_size"),
+            ("evaluate", "batch_size"),
+            ("run", "log_steps"),
+            ("run", "keep_checkpoint_max"),
+            ("train", "workers"),
+        )
+        for value in (0, -3, 1.5, "30", True, None)
+    ),
+    *(("run", "save_checkpoint_steps", value, EPOCH) for value in (0, 1.5, "step", "30", True, None)),
+    *(("run", "keep_state", value, "true or false") for value in (0, 1, "true", "yes", None)),
+]
+
+ACCEPTED: list[tuple[str, str, Any]] = [
+    ("data", "urls", ["generated", "a/b.tar.gz", "file:///a"]),
+    ("data", "md5", None),
+    ("data", "train_images", 50),
+    ("data", "test_images", 10),
+    ("model", "num_classes", 1000),
+    ("model", "image_height", 67),
+    ("model", "image_width", 1024),
+    ("model", "dropout_rate", 0),
+    ("train", "threads", 1),
+    ("train", "seed", 2**32 - 1),
+    ("train", "momentum", 0.999),
+    ("train", "learning_rate", 1),
+    ("evaluate", "device_target", "Ascend"),
+    ("run", "log_steps", 1),
+    ("run", "save_checkpoint_steps", 7),
+    ("run", "keep_state", True),
+]
+
+
+@pytest.fixture
+def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the repository's params.yaml has; the working directory is an empty one."""
+    monkeypatch.chdir(tmp_path)
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def write(values: object) -> None:
+    params.PATH.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def refused(values: object) -> "pytest.ExceptionInfo[InputError]":
+    write(values)
+    with pytest.raises(InputError) as caught:
+        params.read()
+    return caught
+
+
+def test_the_repositorys_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = params.read()
+    assert given.model_dump() == yaml.safe_load(params.PATH.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("section", "key", "value", "allowed"), REFUSED)
+def test_a_wrong_value_is_refused(section: str, key: str, value: object, allowed: str, values: dict[str, Any]) -> None:
+    values[section][key] = value
+    caught = refused(values)
+    one_line(caught, f"{section}.{key} ", f"expected {allowed}")
+    assert str(caught.value).count("params.yaml") == 1
+    shown = repr(value[0] if value in ([""], [1]) else value)
+    assert shown in str(caught.value)
+
+
+def test_every_parameter_has_a_refused_value() -> None:
+    assert {(section, key) for section, key, _, _ in REFUSED} == set(FIELDS)
+
+
+@pytest.mark.parametrize(("section", "key", "value"), ACCEPTED)
+def test_a_right_value_is_read_as_it_is(section: str, key: str, value: object, values: dict[str, Any]) -> None:
+    values[section][key] = value
+    write(values)
+    assert getattr(getattr(params.read(), section), key) == value
+
+
+def test_each_wrong_key_is_named(values: dict[str, Any]) -> None:
+    values["train"]["batch_size"] = 0
+    values["model"]["image_width"] = 5
+    one_line(refused(values), "train.batch_size is 0", "model.image_width is 5")
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS)
+def test_a_missing_key_is_refused(section: str, key: str, values: dict[str, Any]) -> None:
+    del values[section][key]
+    one_line(refused(values), f"params.yaml: {section}.{key} is missing, expected ")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_missing_section_is_refused(section: str, values: dict[str, Any]) -> None:
+    keys = ", ".join(values.pop(section))
+    one_line(refused(values), f"params.yaml: {section} is missing, expected the keys {keys}")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [None, 3, "text", ["urls"]])
+def test_a_section_that_is_no_mapping_is_refused(section: str, value: object, values: dict[str, Any]) -> None:
+    keys = ", ".join(values[section])
+    values[section] = value
+    one_line(refused(values), f"params.yaml: {section} is {value!r}, expected the keys {keys}")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "hint"),
+    [
+        ("train", "epochs", "epoch_size"),
+        ("train", "learning_rat", "learning_rate"),
+        ("model", "image_heigth", "image_height"),
+        ("data", "url", "urls"),
+        ("run", "log_step", "log_steps"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_one_meant(
+    section: str, key: str, hint: str, values: dict[str, Any]
+) -> None:
+    known = ", ".join(values[section])
+    values[section][key] = 3
+    one_line(refused(values), f"{section}.{key} is 3", f"(did you mean {hint}?)", f"expected {known}")
+
+
+def test_an_unknown_key_like_none_has_no_hint(values: dict[str, Any]) -> None:
+    values["train"]["zzz"] = 3
+    caught = refused(values)
+    one_line(caught, "train.zzz is 3", "no such key")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_an_unknown_section_is_refused_with_the_one_meant(values: dict[str, Any]) -> None:
+    values["trian"] = {"seed": 1}
+    one_line(refused(values), "params.yaml: trian is", "(did you mean train?)", "data, model, train, evaluate, run")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "text\n", "3\n"])
+@pytest.mark.usefixtures("values")
+def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+    params.PATH.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        params.read()
+    one_line(caught, "params.yaml is", "expected the keys data, model, train, evaluate, run")
+
+
+@pytest.mark.parametrize("data", [b"train: [1,\n", b"a: b: c\n", b"\ttrain: 1\n", b"\xff\xfe\x00"])
+@pytest.mark.usefixtures("values")
+def test_a_file_that_is_no_yaml_is_refused(data: bytes) -> None:
+    params.PATH.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        params.read()
+    one_line(caught, "params.yaml is no YAML")
+
+
+@pytest.mark.usefixtures("values")
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        params.read()
+    one_line(caught, "cannot read params.yaml", "No such file")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 0.001), ("2.5e-3", 0.0025), ("1E2", 100.0), ("1.e-1", 0.1)])
+def test_a_power_of_ten_is_a_number(text: str, value: float, values: dict[str, Any]) -> None:
+    values["train"]["learning_rate"] = "PLACE"
+    write(values)
+    params.PATH.write_text(params.PATH.read_text(encoding="utf-8").replace("PLACE", text), encoding="utf-8")
+    assert params.read().train.learning_rate == value
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_field_has_a_default_and_each_says_what_is_allowed(section: str) -> None:
+    schema: Any = SECTIONS[section]
+    assert params.Params.model_fields[section].is_required()
+    for key, field in schema.model_fields.items():
+        assert field.is_required(), key
+        assert field.description, key
+
+
+def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
+    write(values)
+    given = params.read()
+    with pytest.raises(ValueError, match="frozen"):
+        given.train.seed = 2
+
+
+def flags(
+    monkeypatch: pytest.MonkeyPatch, section: Literal["train", "evaluate"], *arguments: str
+) -> argparse.Namespace:
+    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
+    return params.flags(section, data_path="images", ckpt_path="checkpoint")
+
+
+def test_no_flag_overrides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = flags(monkeypatch, "train")
+    assert parsed.given is False
+    assert parsed.overrides == {}
+    assert parsed.data_path is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--data_path", "a"), ("--ckpt_path", "b"), ("--batch_size", "7"), ("--device_target", "CPU")]
+)
+def test_any_flag_is_given(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert flags(monkeypatch, "evaluate", *arguments).given is True
+
+
+@pytest.mark.parametrize("section", ["train", "evaluate"])
+def test_the_zoos_flags_override_the_parameters(
+    section: Literal["train", "evaluate"], values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(values)
+    arguments = "--device_target CPU --epoch_size 3 --batch_size 7 --image_height 96 --image_width 128 --data_path d"
+    parsed = flags(monkeypatch, section, *arguments.split())
+    assert parsed.data_path == Path("d")
+    values["train"]["epoch_size"] = 3
+    values["model"] |= {"image_height": 96, "image_width": 128}
+    values[section] |= {"device_target": "CPU", "batch_size": 7}
+    assert params.read(parsed.overrides).model_dump() == values
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "parts"),
+    [
+        ("--batch_size", "0", ("train.batch_size is 0", COUNT)),
+        ("--batch_size", "7.5", ("train.batch_size is 7.5", COUNT)),
+        ("--epoch_size", "many", ("train.epoch_size is 'many'", COUNT)),
+        ("--device_target", "TPU", ("train.device_target is 'TPU'", DEVICE)),
+        ("--image_height", "66", ("model.image_height is 66", SIZE)),
+        ("--image_width", "", ("model.image_width is None", SIZE)),
+        ("--batch_size", "[1", ("batch_size", COUNT)),
+        ("--device_target", "a: b: c", ("device_target", DEVICE)),
+    ],
+)
+def test_flags_are_checked_as_the_parameters(
+    flag: str, text: str, parts: tuple[str, ...], values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(values)
+    with pytest.raises(InputError) as caught:
+        params.read(flags(monkeypatch, "train", flag, text).overrides)
+    one_line(caught, *parts)
+
+
+@pytest.mark.parametrize("arguments", [("--learning_rate", "1"), ("--batch", "3"), ("extra",)])
+def test_a_flag_the_zoo_has_not_is_refused(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        flags(monkeypatch, "train", *arguments)
+    assert caught.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

@@ -1,0 +1,250 @@
+"""The pipeline as a user runs it: a repository of its own, DVC, an archive served on loopback."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import workspaces
+from tests.workspaces import ROOT, change, run
+
+STAGES = ("download", "verify", "train", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a real HTTP server, and the folder that it serves."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    folder = tmp_path_factory.mktemp("served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline has run once, with all that came of it committed."""
+    address, served_folder = served
+    folder = workspaces.repository(tmp_path_factory.mktemp("project") / "alexnet")
+    archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
+    digest = md5(Path(archive).read_bytes(), usedforsecurity=False).hexdigest()
+    change(folder, data={"urls": [f"{address}/cifar-10-binary.tar.gz"], "md5": digest})
+    output = run(folder, "dvc", "repro")
+    assert [stage for stage in STAGES if f"Running stage '{stage}'" in output] == list(STAGES)
+    workspaces.commit(folder, "a run")
+    return folder
+
+
+@pytest.fixture
+def project(original: Path, tmp_path: Path) -> Path:
+    """A copy of that repository to do anything to."""
+    return Path(shutil.copytree(original, tmp_path / "alexnet", symlinks=True))
+
+
+def ran(output: str) -> list[str]:
+    """The stages whose commands were run."""
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
+def changed(folder: Path) -> set[str]:
+    """The stages that `dvc repro` would find changed before it runs any."""
+    return set(json.loads(run(folder, "dvc", "status", "--json")))
+
+
+def metrics(folder: Path, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
+    return values
+
+
+def test_outputs(original: Path) -> None:
+    assert set(metrics(original, "data")) == {"archive", "generated", "train", "test"}
+    train = metrics(original, "train")
+    assert set(train) == {"train_loss", "train_accuracy", "epochs", "steps", "parameters", "pflop"}
+    assert (train["epochs"], train["steps"]) == (2, 10)
+    timing = metrics(original, "timing")
+    assert (timing["device_target"], timing["workers"]) == ("CPU", 1)
+    assert all(timing[key] > 0 for key in ("threads", "images_per_second", "step_ms", "train_seconds", "save_seconds"))
+    evaluation = metrics(original, "eval")
+    assert set(evaluation) == {"accuracy", "loss", "images"}
+    assert evaluation["images"] == 20
+    assert len(metrics(original, "per_class")) == 10
+    rows = (original / "plots" / "confusion.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "actual,predicted"
+    right = sum(actual == predicted for actual, predicted in (row.split(",") for row in rows[1:]))
+    assert right / 20 == evaluation["accuracy"]
+    curve = (original / "plots" / "train.csv").read_text(encoding="utf-8").splitlines()
+    assert curve[0] == "step,loss,accuracy,learning_rate"
+    assert len(curve) == 11
+    assert not list((original / ".dvc" / "tmp" / "alexnet").glob("*/")), "the state goes when training succeeded"
+
+
+def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
+    tracked = set(run(original, "git", "ls-files", "data", "models", "metrics", "plots").split())
+    small = {f"metrics/{name}.json" for name in ("data", "train", "timing", "eval", "per_class")}
+    assert tracked == small | {"plots/train.csv", "plots/confusion.csv", "data/.gitignore", "models/.gitignore"}
+    assert run(original, "git", "status", "--short") == ""
+
+
+def test_only_headlines_are_metrics(original: Path) -> None:
+    shown = json.loads(run(original, "dvc", "metrics", "show", "--json"))
+    assert set(shown[""]["data"]) == {"metrics/train.json", "metrics/eval.json"}
+
+
+def test_a_second_repro_runs_nothing(original: Path) -> None:
+    assert ran(run(original, "dvc", "repro")) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "stages"),
+    [
+        ("data", "train_images", 200, {"download", "verify"}),
+        ("model", "dropout_rate", 0.1, {"train", "evaluate"}),
+        ("train", "learning_rate", 0.1, {"train"}),
+        ("train", "threads", 1, {"train"}),
+        ("evaluate", "batch_size", 7, {"evaluate"}),
+        ("run", "log_steps", 3, set()),
+        ("run", "keep_checkpoint_max", 3, set()),
+    ],
+)
+def test_a_parameter_changes_the_stages_that_read_it(
+    section: str, key: str, value: object, stages: set[str], project: Path
+) -> None:
+    change(project, **{section: {key: value}})
+    assert changed(project) == stages
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("stages/evaluate.py", {"evaluate"}),
+        ("stages/train.py", {"train"}),
+        ("stages/params.py", set()),
+        ("alexnet/dataset.py", {"train"}),
+        ("alexnet/network.py", {"train", "evaluate"}),
+        ("alexnet/generated.py", {"download"}),
+    ],
+)
+def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], project: Path) -> None:
+    with (project / file).open("a", encoding="utf-8") as code:
+        code.write("# changed\n")
+    assert changed(project) == stages
+
+
+def test_learning_rate_reruns_train_and_evaluate(project: Path) -> None:
+    before = metrics(project, "train")["train_loss"]
+    change(project, train={"learning_rate": 0.05})
+    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate"]
+    assert metrics(project, "train")["train_loss"] != before
+
+
+def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
+    before = metrics(project, "eval")
+    change(project, evaluate={"batch_size": 7})
+    assert ran(run(project, "dvc", "repro")) == ["evaluate"]
+    assert metrics(project, "eval") == pytest.approx(before)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
+    # But for stages/params.py and what only it imports, since it can but refuse; dvc.yaml says so.
+    code = (
+        f"import sys, stages.{stage}, os.path\n"
+        "for name, module in sys.modules.items():\n"
+        "    if name.split('.')[0] in ('stages', 'alexnet'): print(os.path.relpath(module.__file__))"
+    )
+    imported = set(run(ROOT, "python", "-c", code).split()) - {"stages/__init__.py", "stages/params.py"}
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    deps = {dep for dep in pipeline["stages"][stage]["deps"] if dep.endswith(".py")}
+    assert deps <= imported
+    assert imported - deps <= {"alexnet/architecture.py"}
+
+
+def test_metrics_diff_between_branches(project: Path) -> None:
+    run(project, "git", "checkout", "--quiet", "-b", "faster")
+    change(project, train={"learning_rate": 0.05})
+    run(project, "dvc", "repro")
+    workspaces.commit(project)
+    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "faster"))
+    loss = difference["metrics/train.json"]["train_loss"]
+    assert loss["new"] == metrics(project, "train")["train_loss"]
+    assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
+
+
+def test_an_experiment_changes_a_parameter(project: Path) -> None:
+    output = run(project, "dvc", "exp", "run", "--name", "two", "-S", "train.seed=2")
+    assert ran(output) == ["train", "evaluate"]
+    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "two"))
+    assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
+
+
+def test_dvc_refuses_an_unknown_parameter(project: Path) -> None:
+    output = run(project, "dvc", "exp", "run", "-S", "train.epochs=3", code=255)
+    assert ran(output) == []
+
+
+def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
+    output = run(project, "dvc", "exp", "run", "-S", "+train.epochs=3", code=255)
+    lines = [line for line in output.splitlines() if "train.epochs is 3" in line]
+    assert len(lines) == 1
+    assert "did you mean epoch_size?" in lines[0]
+    assert "exited with 2" in output
+    assert "Traceback" not in output
+
+
+def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
+    # It must run the code of its own copy: the commit's, not what the workspace has turned into meanwhile.
+    run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
+    (project / "alexnet" / "training.py").write_text("raise SystemExit('the code of the workspace was run')\n")
+    run(project, "dvc", "queue", "start")
+    run(project, "dvc", "queue", "logs", "queued", "--follow", code=None)
+    assert "Success" in run(project, "dvc", "queue", "status")
+    run(project, "git", "checkout", "--quiet", "alexnet/training.py")
+    output = run(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "train.seed=4")
+    assert ran(output) == ["train", "evaluate"]
+    assert run(project, "git", "status", "--short") == ""
+    for name in ("queued", "temporary"):
+        assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]
+
+
+def test_plots_have_titles_and_axes(original: Path) -> None:
+    plots = json.loads(run(original, "dvc", "plots", "diff", "--json", "HEAD"))["data"]
+    axes = {
+        "Training loss": ("step", "softmax cross entropy"),
+        "Learning rate": ("step", "learning rate"),
+        "Confusion matrix": ("true class", "predicted class"),
+    }
+    assert set(plots) == set(axes)
+    for title, (x, y) in axes.items():
+        content = json.dumps(plots[title])
+        for text in (title, x, y):
+            assert f'"title": "{text}"' in content
+
+
+def test_generated_data_is_said_in_the_metrics(tmp_path: Path) -> None:
+    folder = workspaces.repository(tmp_path / "alexnet")
+    run(folder, "dvc", "exp", "run", "-S", "data.urls=[generated]", "-S", "data.md5=c32a1d4ab5d03f1284b67883e8d87530")
+    assert metrics(folder, "data")["generated"] is True
+    assert metrics(folder, "train")["generated"] is True
+    assert metrics(folder, "eval")["generated"] is True
+
+
+def test_no_network_is_one_line_with_two_ways_on(project: Path) -> None:
+    change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
+    output = run(project, "dvc", "repro", code=255)
+    line = next(line for line in output.splitlines() if line.startswith("ERROR: no archive"))
+    for part in ("http://127.0.0.1:9/", "data.urls", "generated"):
+        assert part in line
+    assert not (project / "data" / "cifar-10-binary.tar.gz").exists()

@@ -1,0 +1,88 @@
+"""Copies of the project to run in: the commands, the parameters of a tiny problem, git and DVC."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests import archives
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY: dict[str, dict[str, Any]] = {
+    "data": {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20},
+    "model": {"image_height": 67, "image_width": 67},
+    "train": {"epoch_size": 2, "batch_size": 20},
+    "run": {"log_steps": 1, "save_checkpoint_steps": 1},
+}
+"""Ten steps on the smallest network, with the state saved after each."""
+
+
+def change(folder: Path, **sections: dict[str, Any]) -> None:
+    """Change values of a folder's params.yaml."""
+    path = folder / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, changes in sections.items():
+        values[section] |= changes
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def copy(folder: Path) -> Path:
+    """Make a copy of all that belongs to the project, with a tiny archive and tiny parameters."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    archives.write(folder / "archive.tar.gz", archives.files())
+    change(folder, **TINY)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """What a new user's shell has, with this Python first on PATH."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GLOG_", "MS_"))}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def start(folder: Path, *command: str, **options: Any) -> "subprocess.Popen[str]":
+    """Start a command in a folder, in a session of its own, its output in one pipe."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
+    """Run a command in a folder to its end; return what it printed. Asserts its exit code, unless it is None."""
+    process = start(folder, *command, **options)
+    output, _ = process.communicate(timeout=600)
+    assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
+    return output
+
+
+def commit(folder: Path, message: str = "a change") -> None:
+    """Commit all that is not ignored."""
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def repository(folder: Path) -> Path:
+    """Make a copy of the project as a git repository of its own, everything committed."""
+    copy(folder)
+    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    run(folder, "git", "config", "user.name", "tester")
+    run(folder, "git", "config", "user.email", "tester@example.org")
+    commit(folder, "the project")
+    return folder
