@@ -25,6 +25,17 @@ def logits_of(network: AlexNet, images: np.ndarray, batch_size: int) -> np.ndarr
     return np.concatenate(parts)[: len(images)]
 
 
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return each image's softmax cross entropy in nats, float64 of shape (N,), from logits of shape (N, num_classes).
+
+    In NumPy, since MindSpore's sum over a batch can differ in its last bit from process to process on the CPU.
+    """
+    logits = logits.astype(np.float64)
+    top = logits.max(axis=1)
+    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return log_sum - logits[np.arange(len(labels)), labels]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a network did on a split.
@@ -43,11 +54,9 @@ class Evaluation:
 
 def evaluate(network: AlexNet, split: Split, batch_size: int) -> Evaluation:
     """Evaluate the network on every image of the split, exactly once."""
-    logits = logits_of(network, split.images, batch_size).astype(np.float64)
-    of_label = np.take_along_axis(logits, split.labels[:, None], axis=1)[:, 0]
-    top = logits.max(axis=1)
-    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    logits = logits_of(network, split.images, batch_size)
+    loss = cross_entropy(logits, split.labels).mean()
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels
     per_class = {CLASS_NAMES[label]: float(right[split.labels == label].mean()) for label in np.unique(split.labels)}
-    return Evaluation(predicted, float(right.mean()), float((log_sum - of_label).mean()), per_class)
+    return Evaluation(predicted, float(right.mean()), float(loss), per_class)

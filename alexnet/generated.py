@@ -13,9 +13,9 @@ from alexnet.atomic import replacing
 SEED = 10
 NOTE = "The images of this archive were drawn by alexnet/generated.py. They are not CIFAR-10.\n"
 
-NOISE = 20.0
+NOISE = 12.0
 """Standard deviation of the noise on each value, of 255."""
-HUE_SPREAD = 0.05
+HUE_SPREAD = 0.03
 """Standard deviation of the hue about that of its kind, in turns; neighbouring kinds are 0.1 apart."""
 
 
@@ -27,7 +27,7 @@ def _masks(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(low, high, (count, 1, 1))
 
     dy, dx = y - uniform(12, 19), x - uniform(12, 19)
-    size, period, phase = uniform(6, 10), uniform(5, 9), uniform(0, 9)
+    size, period, phase = uniform(8, 12), uniform(6, 10), uniform(0, 9)
     lean = rng.choice((-1, 1), (count, 1, 1))
     radius = np.hypot(dy, dx)
     square = np.maximum(abs(dy), abs(dx))
@@ -43,15 +43,15 @@ def _masks(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
         case 4:  # disc
             return radius < size
         case 5:  # ring
-            return (radius < size) & (radius > size - 3)
+            return (radius < size) & (radius > size - 4)
         case 6:  # square
             return square < size
         case 7:  # frame
-            return (square < size) & (square > size - 3)
+            return (square < size) & (square > size - 4)
         case 8:  # upright cross
-            return (square < size) & (np.minimum(abs(dy), abs(dx)) < 2)
+            return (square < size) & (np.minimum(abs(dy), abs(dx)) < 3)
         case _:  # leaning cross
-            return (square < size) & (abs(abs(dy) - abs(dx)) < 2.5)
+            return (square < size) & (abs(abs(dy) - abs(dx)) < 3.5)
 
 
 def _colours(hue: np.ndarray, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
@@ -67,7 +67,7 @@ def draw(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
     Returns uint8 of shape (count, 3, 32, 32).
     """
     front = _colours(kind / cifar10.NUM_CLASSES + rng.normal(0, HUE_SPREAD, count), 150, 255, rng)
-    back = _colours(rng.random(count), 0, 110, rng)
+    back = _colours(rng.random(count), 0, 60, rng)
     images = np.where(_masks(kind, count, rng)[:, None], front, back)
     images += rng.normal(0, NOISE, images.shape)
     return np.clip(images, 0, 255).astype(np.uint8)

@@ -53,7 +53,7 @@ class States:
 
         Waits LOCK_SECONDS for another process that has them; raises InputError when it still has them then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_suffix(".lock"))  # beside the folder, which is removed while this is held
         try:
             lock.acquire(timeout=0)
@@ -67,6 +67,7 @@ class States:
                     "wait until it ends, or stop it"
                 ) from None
         try:
+            self.folder.mkdir(exist_ok=True)
             yield
         finally:
             lock.release()

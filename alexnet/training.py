@@ -13,6 +13,7 @@ from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 from alexnet.cluster import ALONE, Worker
 from alexnet.dataset import Batches
 from alexnet.errors import InputError, Stopped
+from alexnet.evaluation import cross_entropy
 from alexnet.network import AlexNet
 from alexnet.state import States
 
@@ -90,22 +91,21 @@ def train(
     if amp_level != "O0":
         for layer in network.cells():
             layer.to_float(ms.float16)
-    cross_entropy = nn.CrossEntropyLoss()
+    loss_function = nn.CrossEntropyLoss()
 
     def forward(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None) -> tuple[ms.Tensor, ms.Tensor]:
         logits = network(images, keep).astype(ms.float32)
-        return cross_entropy(logits, labels) * loss_scale, logits
+        return loss_function(logits, labels) * loss_scale, logits
 
     gradients_of = ms.value_and_grad(forward, None, optimizer.parameters, has_aux=True)
     average = worker.gradient_reducer(optimizer)
 
     @ms.jit
     def train_step(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None, rate: ms.Tensor) -> ms.Tensor:
-        (loss, logits), gradients = gradients_of(images, labels, keep)
+        (_, logits), gradients = gradients_of(images, labels, keep)
         ops.assign(optimizer.learning_rate, rate)
         optimizer(average(gradients))
-        accuracy = (logits.argmax(1) == labels).astype(ms.float32).mean()
-        return ops.stack((loss / loss_scale, accuracy))
+        return logits
 
     context = _InternalCallbackParam(
         epoch_num=batches.epoch_size,
@@ -122,13 +122,14 @@ def train(
             start = time.perf_counter()
             images, labels, keep = batches[step]
             history.learning_rate[step] = learning_rate
-            report = train_step(
+            logits = train_step(
                 ms.Tensor(images),
                 ms.Tensor(labels),
                 None if keep is None else ms.Tensor(keep),
                 ms.Tensor(history.learning_rate[step]),
-            )
-            history.loss[step], history.accuracy[step], asked = worker.mean(*report.asnumpy(), stop())
+            ).asnumpy()
+            loss, accuracy = cross_entropy(logits, labels).mean(), (logits.argmax(axis=1) == labels).mean()
+            history.loss[step], history.accuracy[step], asked = worker.mean(loss, accuracy, stop())
             history.seconds[step] = time.perf_counter() - start
 
             done = step + 1

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet import architecture, cifar10, cluster, dataset, device, network, training
+from alexnet import architecture, cifar10, cluster, dataset, device, evaluation, network, training
 from alexnet.architecture import training_pflop
 from alexnet.atomic import replacing, write_json
 from alexnet.checkpoint import save_weights
@@ -99,7 +99,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     """Return everything that decides the result."""
-    modules = (architecture, cifar10, cluster, dataset, device, network, training)
+    modules = (architecture, cifar10, cluster, dataset, device, evaluation, network, training)
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         "model": model,
