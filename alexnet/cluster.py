@@ -112,7 +112,7 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
             start_new_session=True,
         )
         family: dict[int, psutil.Process] = {}  # the workers by rank
-        ended: list[int] = []  # their ranks, in the order in which they ended
+        first: list[int] = []  # the ranks of those that ended first
         since_end = since_stop = None
         try:
             while msrun.poll() is None:
@@ -120,9 +120,9 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
                 _relay(shown)
                 family |= _workers(msrun.pid)
                 now = time.monotonic()
-                ended += [rank for rank, process in family.items() if rank not in ended and not alive(process)]
-                if ended and since_end is None:
-                    since_end = now
+                if not first:
+                    first = [rank for rank, process in family.items() if not alive(process)]
+                    since_end = now if first else None
                 if stop() and since_stop is None and len(family) == workers:
                     since_stop = now
                     for process in family.values():
@@ -140,15 +140,11 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
         if errors:
             raise InputError(errors[-1])
     if msrun.returncode != 0:
-        which = (
-            f"worker {ended[0]} died, its log is {logs[ended[0]]}"
-            if ended
-            else f"msrun failed, see {log_folder / 'msrun.log'}"
-        )
-        raise WorkerError(
-            f"training with {workers} workers failed: {which}; the next start goes on from the last state"
-        )
-    if since_stop:
+        named = re.search(r"Worker process (\d+) exit with exception", (log_folder / "msrun.log").read_text())
+        rank = next((rank for rank in first if len(first) == 1 or (named and family[rank].pid == int(named[1]))), None)
+        which = f"msrun failed, see {log_folder}" if rank is None else f"worker {rank} died, its log is {logs[rank]}"
+        raise WorkerError(f"{which}; the next start goes on from the last state")
+    if re.search("^stopped ", logs[0].read_text(encoding="utf-8"), re.MULTILINE):
         raise Stopped("all workers stopped")
 
 
@@ -159,12 +155,12 @@ def _relay(log) -> None:  # type: ignore[no-untyped-def]
 
 
 def _workers(pid: int) -> dict[int, psutil.Process]:
-    # The workers among a process's children, by rank.
+    # The workers among msrun's children, by rank; it starts a `tail` of each one's log with the same environment.
     found = {}
     try:
         for process in psutil.Process(pid).children():
             environment = process.environ()
-            if environment.get("MS_ROLE") == "MS_WORKER":
+            if environment.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail":
                 found[int(environment["RANK_ID"])] = process
     except psutil.Error:  # one that just ended
         pass

@@ -113,7 +113,7 @@ def test_a_second_repro_runs_nothing(original: Path) -> None:
         ("data", "train_images", 200, {"download", "verify"}),
         ("model", "dropout_rate", 0.1, {"train", "evaluate"}),
         ("train", "learning_rate", 0.1, {"train"}),
-        ("train", "threads", 1, {"train"}),
+        ("train", "threads", "auto", {"train"}),
         ("evaluate", "batch_size", 7, {"evaluate"}),
         ("run", "log_steps", 3, set()),
         ("run", "keep_checkpoint_max", 3, set()),

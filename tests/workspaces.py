@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY: dict[str, dict[str, Any]] = {
     "data": {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20},
     "model": {"image_height": 67, "image_width": 67},
-    "train": {"epoch_size": 2, "batch_size": 20},
+    "train": {"epoch_size": 2, "batch_size": 20, "threads": 1},
+    "evaluate": {"threads": 1},
     "run": {"log_steps": 1, "save_checkpoint_steps": 1},
 }
-"""Ten steps on the smallest network, with the state saved after each."""
+"""Ten steps on the smallest network, on one core, with the state saved after each."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
