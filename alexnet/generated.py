@@ -15,7 +15,7 @@ NOTE = "The images of this archive were drawn by alexnet/generated.py. They are 
 
 NOISE = 12.0
 """Standard deviation of the noise on each value, of 255."""
-HUE_SPREAD = 0.03
+HUE_SPREAD = 0.02
 """Standard deviation of the hue about that of its kind, in turns; neighbouring kinds are 0.1 apart."""
 
 
@@ -67,7 +67,7 @@ def draw(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
     Returns uint8 of shape (count, 3, 32, 32).
     """
     front = _colours(kind / cifar10.NUM_CLASSES + rng.normal(0, HUE_SPREAD, count), 150, 255, rng)
-    back = _colours(rng.random(count), 0, 60, rng)
+    back = rng.uniform(0, 60, (count, 1, 1, 1))
     images = np.where(_masks(kind, count, rng)[:, None], front, back)
     images += rng.normal(0, NOISE, images.shape)
     return np.clip(images, 0, 255).astype(np.uint8)
