@@ -229,8 +229,9 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
     assert set(plots) == set(axes)
     for title, (x, y) in axes.items():
         content = json.dumps(plots[title])
-        for text in (title, x, y):
-            assert f'"title": "{text}"' in content
+        assert f'"title": {{"text": "{title}"' in content
+        for label in (x, y):
+            assert f'"title": "{label}"' in content
 
 
 def test_generated_data_is_said_in_the_metrics(tmp_path: Path) -> None:
