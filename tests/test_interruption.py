@@ -53,7 +53,9 @@ def outputs(folder: Path) -> str:
 
 
 def no_outputs(folder: Path) -> bool:
-    return not any((folder / name).exists() for name in ("models", "metrics/train.json", "plots"))
+    return not any(
+        (folder / name).exists() for name in ("models/alexnet.ckpt", "metrics/train.json", "plots/train.csv")
+    )
 
 
 def states(folder: Path) -> list[str]:
