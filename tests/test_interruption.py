@@ -326,13 +326,13 @@ def test_an_orphan_stops_and_the_next_run_goes_on(number: signal.Signals, projec
 
 
 def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> None:
-    shell = start(workspace, "sh", "-c", "python -m stages.train & sleep 1000")
+    shell = start(workspace, "sh", "-c", "python -m stages.train & wait")
     wait_for(shell, "epoch: 1 step: 1,")
     (trainer,) = trainers(workspace)
     os.kill(shell.pid, signal.SIGKILL)
-    trainer.wait(timeout=120)
-    assert outputs(workspace) == whole
+    wait_until(lambda: not alive(trainer), seconds=120)
     shell.communicate()
+    assert outputs(workspace) == whole
 
 
 def test_the_key_has_all_that_decides_the_result(workspace: Path) -> None:
