@@ -5,23 +5,13 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
-import yaml
 
 from alexnet import cifar10
 from alexnet.checkpoint import save_weights
 from alexnet.evaluation import evaluate
 from tests import archives
 from tests.conftest import Run
-
-Change = dict[str, Any]
-
-
-def change(workspace: Path, **sections: Change) -> None:
-    path = workspace / "params.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for section, changes in sections.items():
-        values[section] |= changes
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+from tests.workspaces import change
 
 
 def files_of(workspace: Path) -> set[str]:
