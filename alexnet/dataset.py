@@ -1,37 +1,60 @@
 """Training batches: shuffled, cropped and flipped images, each batch a function of the seed and the step alone."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
-from alexnet.cifar10 import Split
+from alexnet.cifar10 import NUM_CLASSES, Split
 from alexnet.errors import InputError
 
 PADDING = 4
 """Pixels of black on each side before the random crop; the zoo's dataset.py has four."""
 
 # The purposes a generator is made for; the same seed and step give independent streams for each.
-_SHUFFLE, _AUGMENT, _DROPOUT = range(3)
+_SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
 
 
 def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, count)))
 
 
-def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Crop each image at random from its padded self and mirror it with a chance of one half.
+def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Split]:
+    """Return the split without `validation_images` of its images, equally many of each class, and those images.
 
-    Takes and returns uint8 of shape (N, C, H, W).
+    Raises InputError when they are not a multiple of the classes, or a class has no image left to train on.
+    """
+    per_class, rest = divmod(validation_images, NUM_CLASSES)
+    fewest = int(np.bincount(split.labels, minlength=NUM_CLASSES).min())
+    if rest or per_class >= fewest:
+        raise InputError(
+            f"validation_images is {validation_images}, expected a multiple of {NUM_CLASSES} below "
+            f"{fewest * NUM_CLASSES}, of the training images"
+        )
+    order = _generator(seed, _HOLD_OUT, 0).permutation(len(split))
+    labels = split.labels[order]
+    held = np.zeros(len(split), bool)
+    for label in range(NUM_CLASSES):
+        held[order[labels == label][:per_class]] = True
+    kept, validation = (Split(split.images[of], split.labels[of], split.generated) for of in (~held, held))
+    return kept, validation
+
+
+def augment(images: np.ndarray, rng: np.random.Generator, mirrored: np.ndarray | None = None) -> np.ndarray:
+    """Crop each image at random from its padded self, and mirror some.
+
+    Takes and returns uint8 of shape (N, C, H, W). mirrored: bool of shape (N,), which to mirror; None mirrors each
+    with a chance of one half.
     """
     count, _, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (PADDING, PADDING), (PADDING, PADDING)))
     windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
     top, left = rng.integers(0, 2 * PADDING + 1, (2, count))
     cropped = windows[np.arange(count), :, top, left]
-    mirrored = rng.random(count) < 0.5
+    if mirrored is None:
+        mirrored = rng.random(count) < 0.5
     cropped[mirrored] = cropped[mirrored, :, :, ::-1]
     return cropped
 
@@ -60,6 +83,9 @@ class Batches(Sequence[Batch]):
         batch_size: images a batch.
         dropout_rate: chance of an output to be dropped; 0 makes no masks.
         seed: of shuffling, augmentation and dropout.
+        flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
+            epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
+            2404.00498, section 3.6).
         rank, workers: which shard of each batch to give, of how many; all are equally large.
 
     Raises InputError when there are fewer images than one batch takes, or a batch cannot be shared equally.
@@ -72,6 +98,7 @@ class Batches(Sequence[Batch]):
         batch_size: int,
         dropout_rate: float,
         seed: int,
+        flip: Literal["random", "alternating"] = "random",
         rank: int = 0,
         workers: int = 1,
     ) -> None:
@@ -87,6 +114,9 @@ class Batches(Sequence[Batch]):
         self.batch_size = batch_size
         self._dropout_rate = dropout_rate
         self._seed = seed
+        self._first_mirrored = None
+        if flip == "alternating":
+            self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
         self._shard = slice(rank * batch_size // workers, (rank + 1) * batch_size // workers)
         self._shuffled: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
@@ -100,7 +130,8 @@ class Batches(Sequence[Batch]):
         if self._shuffled[0] != epoch:
             self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
         chosen = self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]
-        images = augment(self._split.images[chosen], _generator(self._seed, _AUGMENT, step))
+        mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
+        images = augment(self._split.images[chosen], _generator(self._seed, _AUGMENT, step), mirrored)
         keep = None
         if self._dropout_rate:
             draws = _generator(self._seed, _DROPOUT, step).random(

@@ -9,8 +9,12 @@ from alexnet.cifar10 import CLASS_NAMES, Split
 from alexnet.network import AlexNet
 
 
-def logits_of(network: AlexNet, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return the network's logits, float32 of shape (N, num_classes), of uint8 images of shape (N, 3, 32, 32)."""
+def logits_of(network: AlexNet, images: np.ndarray, batch_size: int, mirror: bool = False) -> np.ndarray:
+    """Return the network's logits, float32 of shape (N, num_classes), of uint8 images of shape (N, 3, 32, 32).
+
+    mirror: return the mean of an image's logits and of those of its mirror image, for twice the time (Krizhevsky et
+    al. 2012, section 4.1, average over ten such views).
+    """
 
     @ms.jit
     def forward(batch: ms.Tensor) -> ms.Tensor:
@@ -19,9 +23,13 @@ def logits_of(network: AlexNet, images: np.ndarray, batch_size: int) -> np.ndarr
     network.set_train(False)
     # The last batch is filled up, so that the network is compiled for one shape.
     padded = np.concatenate([images, np.zeros((-len(images) % batch_size, *images.shape[1:]), images.dtype)])
-    parts = [
-        forward(ms.Tensor(padded[start : start + batch_size])).asnumpy() for start in range(0, len(padded), batch_size)
-    ]
+    parts = []
+    for start in range(0, len(padded), batch_size):
+        batch = padded[start : start + batch_size]
+        logits = forward(ms.Tensor(batch)).asnumpy()
+        if mirror:
+            logits = (logits + forward(ms.Tensor(np.ascontiguousarray(batch[..., ::-1]))).asnumpy()) / 2
+        parts.append(logits)
     return np.concatenate(parts)[: len(images)]
 
 
@@ -52,9 +60,9 @@ class Evaluation:
     per_class: dict[str, float]
 
 
-def evaluate(network: AlexNet, split: Split, batch_size: int) -> Evaluation:
-    """Evaluate the network on every image of the split, exactly once."""
-    logits = logits_of(network, split.images, batch_size)
+def evaluate(network: AlexNet, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
+    """Evaluate the network on every image of the split, exactly once; `mirror` as `logits_of` has it."""
+    logits = logits_of(network, split.images, batch_size, mirror)
     loss = cross_entropy(logits, split.labels).mean()
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels

@@ -1,8 +1,11 @@
 """The network: from raw 32x32 images to logits, resize and normalisation included."""
 
+from typing import Literal
+
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
+from mindspore.common.initializer import HeNormal
 
 from alexnet import cifar10
 from alexnet.architecture import (
@@ -33,13 +36,24 @@ class AlexNet(nn.Cell):
         num_classes: outputs of the last layer.
         image_height, image_width: pixels the 32x32 images are resized to, at least MINIMUM_SIZE.
         dropout_rate: chance of an output of fc1 and fc2 to be dropped in training, at least 0, below 1.
-        seed: of the initial weights, MindSpore's defaults for its layers (the zoo's later version has them too).
+        batch_norm: normalise each convolution's output over the batch (S. Ioffe, C. Szegedy, arXiv 1502.03167), with
+            parameters bn1.gamma ... bn5.moving_variance; the convolutions then need no biases, and have none.
+        weight_init: the initial weights: `default`, MindSpore's for its layers (the zoo's later version has them too),
+            or `HeNormal`, with biases of 0 (K. He et al., arXiv 1502.01852, section 2.2).
+        seed: of the initial weights.
 
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
 
     def __init__(
-        self, num_classes: int, image_height: int, image_width: int, dropout_rate: float, seed: int = 0
+        self,
+        num_classes: int,
+        image_height: int,
+        image_width: int,
+        dropout_rate: float,
+        batch_norm: bool = False,
+        weight_init: Literal["default", "HeNormal"] = "default",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if min(image_height, image_width) < MINIMUM_SIZE:
@@ -54,6 +68,9 @@ class AlexNet(nn.Cell):
         self.scale, self.shift = ms.Tensor(1 / (255 * std)), ms.Tensor(-mean / std)
 
         ms.set_seed(seed)
+        initial = (
+            {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
+        )
         inputs = (cifar10.CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
         self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = (
             nn.Conv2d(
@@ -62,14 +79,18 @@ class AlexNet(nn.Cell):
                 layer.kernel_size,
                 stride=layer.stride,
                 pad_mode=layer.pad_mode,
-                has_bias=True,
+                has_bias=not batch_norm,
+                **initial,
             )
             for in_channels, layer in zip(inputs, CONVOLUTIONS, strict=False)
         )
+        self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = (
+            nn.BatchNorm2d(layer.out_channels) if batch_norm else nn.Identity() for layer in CONVOLUTIONS
+        )
         self.max_pool2d = nn.MaxPool2d(POOL_SIZE, stride=POOL_STRIDE)
-        self.fc1 = nn.Dense(features(image_height, image_width), HIDDEN_UNITS)
-        self.fc2 = nn.Dense(HIDDEN_UNITS, HIDDEN_UNITS)
-        self.fc3 = nn.Dense(HIDDEN_UNITS, num_classes)
+        self.fc1 = nn.Dense(features(image_height, image_width), HIDDEN_UNITS, **initial)
+        self.fc2 = nn.Dense(HIDDEN_UNITS, HIDDEN_UNITS, **initial)
+        self.fc3 = nn.Dense(HIDDEN_UNITS, num_classes, **initial)
 
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
         """Return logits, float32 of shape (N, num_classes).
@@ -82,11 +103,11 @@ class AlexNet(nn.Cell):
         # Normalised before it is resized: bilinear weights sum to one, so the result is the same for fewer pixels.
         x = images.astype(ms.float32) * self.scale + self.shift
         x = ops.matmul(self.rows, ops.matmul(x, self.columns))
-        x = self.max_pool2d(ops.relu(self.conv1(x)))
-        x = self.max_pool2d(ops.relu(self.conv2(x)))
-        x = ops.relu(self.conv3(x))
-        x = ops.relu(self.conv4(x))
-        x = self.max_pool2d(ops.relu(self.conv5(x)))
+        x = self.max_pool2d(ops.relu(self.bn1(self.conv1(x))))
+        x = self.max_pool2d(ops.relu(self.bn2(self.conv2(x))))
+        x = ops.relu(self.bn3(self.conv3(x)))
+        x = ops.relu(self.bn4(self.conv4(x)))
+        x = self.max_pool2d(ops.relu(self.bn5(self.conv5(x))))
         x = x.reshape(x.shape[0], -1)
         x = ops.relu(self.fc1(x))
         if keep is not None:

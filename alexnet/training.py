@@ -6,34 +6,37 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
 from mindspore.train import Callback, RunContext
 from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 
+from alexnet.cifar10 import Split
 from alexnet.cluster import ALONE, Worker
 from alexnet.dataset import Batches
 from alexnet.errors import InputError, Stopped
-from alexnet.evaluation import cross_entropy
+from alexnet.evaluation import cross_entropy, evaluate
 from alexnet.network import AlexNet
+from alexnet.recipe import Recipe
+from alexnet.schedule import learning_rates
 from alexnet.state import States
+from alexnet.step import Step
 
 CHECK_STEPS = 100
 """Steps from one look for values that are not finite to the next. The loss is looked at in every step, but on the CPU
 ReLU and max-pooling turn NaN into 0, so that it can stay finite while the weights are lost."""
 
-LOSS_SCALE = 1024.0
-"""Of mixed precision: gradients are computed this much larger, lest they vanish in float16; the zoo's is 1024."""
-
 
 @dataclass(frozen=True)
 class History:
-    """What each step came to, in order: arrays of shape (steps,), float32.
+    """What a training came to: of each step, in order, arrays of shape (steps,); of each epoch, of shape (epochs,).
 
-    loss: the mean over the global batch, before the step's update.
+    All are float32.
+
+    loss: the mean cross entropy over the global batch, before the step's update and without label smoothing.
     accuracy: of the global batch, before the step's update.
     learning_rate: of the step's update.
     seconds: how long the step took, the wait for its batch included.
     save_seconds: how long saving the state after the step took, 0 where it was not saved.
+    validation_loss, validation_accuracy: after the epoch; NaN without validation images.
     """
 
     loss: np.ndarray
@@ -41,14 +44,16 @@ class History:
     learning_rate: np.ndarray
     seconds: np.ndarray
     save_seconds: np.ndarray
+    validation_loss: np.ndarray
+    validation_accuracy: np.ndarray
 
 
 def train(
     network: AlexNet,
     batches: Batches,
+    recipe: Recipe,
     *,
-    learning_rate: float,
-    momentum: float,
+    validation: Split | None = None,
     amp_level: str = "O0",
     worker: Worker = ALONE,
     states: States | None = None,
@@ -61,58 +66,41 @@ def train(
     Args:
         network: with its initial weights.
         batches: this worker's shard of each batch.
-        learning_rate: of every step.
-        momentum: share of the last update in the next, as `nn.Momentum`.
-        amp_level: O0 computes in float32; O2 has the layers compute in float16, and keeps the weights, their updates,
-            the resize and the loss in float32, as MindSpore's level of that name does.
+        recipe: what each step does.
+        validation: images to evaluate the network on after each epoch.
+        amp_level: see `alexnet.step.Step`.
         worker: which of how many this process is; their gradients are averaged.
         states: where the state is saved and found again; None saves none. A state found there is gone on from, and
             the result is the same, bit for bit on the CPU, as without the interruption.
         save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch.
         stop: asked after each step whether to end early.
         callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
-            global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; 0 before the
-            first step), `net_outputs` (the loss, a float32), `learning_rate`, `train_network` and `optimizer`.
+            global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; before the first
+            step, those of the state gone on from, or 0), `net_outputs` (the loss, a float32), `accuracy` (of the
+            batch), `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch
+            with validation images, `eval_results` with their `loss` and `accuracy`.
 
     Raises Stopped, the state saved, when `stop` says so to any worker, and InputError, the states before kept, when
     the loss, a weight or a momentum becomes NaN or infinite (a gradient that does makes its momentum so).
     """
     steps, steps_per_epoch = len(batches), batches.steps_per_epoch
-    history = History(*(np.zeros(steps, np.float32) for _ in range(5)))
-    loss_scale = 1.0 if amp_level == "O0" else LOSS_SCALE
-    optimizer = nn.Momentum(network.trainable_params(), learning_rate, momentum, loss_scale=loss_scale)
-    parameters = dict(network.parameters_and_names()) | {
-        parameter.name: parameter for parameter in optimizer.get_parameters()
-    }
-    first = _restore(states, parameters, history) if states else 0
+    rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
+    history = History(
+        *(np.zeros(steps, np.float32) for _ in range(5)),
+        *(np.full(batches.epoch_size, np.nan, np.float32) for _ in range(2)),
+    )
+    train_step = Step(network, recipe, worker, amp_level)
+    first = _restore(states, train_step, history) if states else 0
     worker.wait_for_all()  # before one of them saves what another reads
-
-    network.set_train(True)
-    if amp_level != "O0":
-        for layer in network.cells():
-            layer.to_float(ms.float16)
-    loss_function = nn.CrossEntropyLoss()
-
-    def forward(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None) -> tuple[ms.Tensor, ms.Tensor]:
-        logits = network(images, keep).astype(ms.float32)
-        return loss_function(logits, labels) * loss_scale, logits
-
-    gradients_of = ms.value_and_grad(forward, None, optimizer.parameters, has_aux=True)
-    average = worker.gradient_reducer(optimizer)
-
-    @ms.jit
-    def train_step(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None, rate: ms.Tensor) -> ms.Tensor:
-        (_, logits), gradients = gradients_of(images, labels, keep)
-        ops.assign(optimizer.learning_rate, rate)
-        optimizer(average(gradients))
-        return logits
 
     context = _InternalCallbackParam(
         epoch_num=batches.epoch_size,
         batch_num=steps_per_epoch,
         batch_size=batches.batch_size,
         train_network=network,
-        optimizer=optimizer,
+        optimizer=train_step.optimizer,
+        history=history,
+        cur_epoch_num=first // steps_per_epoch,
         cur_step_num=first,
     )
     run = RunContext(context)
@@ -120,62 +108,66 @@ def train(
         observers.on_train_begin(run)
         for step in range(first, steps):
             start = time.perf_counter()
-            images, labels, keep = batches[step]
-            history.learning_rate[step] = learning_rate
-            logits = train_step(
-                ms.Tensor(images),
-                ms.Tensor(labels),
-                None if keep is None else ms.Tensor(keep),
-                ms.Tensor(history.learning_rate[step]),
-            ).asnumpy()
-            loss, accuracy = cross_entropy(logits, labels).mean(), (logits.argmax(axis=1) == labels).mean()
+            batch = batches[step]
+            logits = train_step(batch, rates[step])
+            loss = cross_entropy(logits, batch.labels).mean()
+            accuracy = (logits.argmax(axis=1) == batch.labels).mean()
             history.loss[step], history.accuracy[step], asked = worker.mean(loss, accuracy, stop())
+            history.learning_rate[step] = rates[step]
             history.seconds[step] = time.perf_counter() - start
 
             done = step + 1
             epoch, step_of_epoch = step // steps_per_epoch + 1, step % steps_per_epoch + 1
             if not np.isfinite(history.loss[step]):
-                raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, learning_rate)
+                raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, recipe)
             context.cur_epoch_num, context.cur_step_num = epoch, done
-            context.net_outputs, context.learning_rate = history.loss[step], history.learning_rate[step]
+            context.net_outputs, context.accuracy = history.loss[step], history.accuracy[step]
             observers.on_train_step_end(run)
             if step_of_epoch == steps_per_epoch:
+                if validation:
+                    context.eval_results = _validate(train_step, network, validation, batches.batch_size)
+                    history.validation_loss[epoch - 1] = context.eval_results["loss"]
+                    history.validation_accuracy[epoch - 1] = context.eval_results["accuracy"]
                 observers.on_train_epoch_end(run)
 
             save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
             if save or done % CHECK_STEPS == 0 or done == steps:
-                for name, parameter in parameters.items():
+                for name, parameter in train_step.parameters.items():
                     if not np.isfinite(parameter.asnumpy()).all():
-                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, learning_rate)
+                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
             if save and states and worker.rank == 0:
                 start = time.perf_counter()
-                _save(states, epoch, step_of_epoch, done, parameters, history)
+                _save(states, epoch, step_of_epoch, done, train_step, history)
                 history.save_seconds[step] = time.perf_counter() - start
             if asked and done < steps:
                 raise Stopped(f"stopped after epoch {epoch} step {step_of_epoch}" + (", state saved" if save else ""))
         observers.on_train_end(run)
+    train_step.take_averages()
     return history
 
 
-def _failed(what: str, epoch: int, step: int, learning_rate: float) -> InputError:
-    return InputError(f"{what} in epoch {epoch} step {step}: try a learning_rate below {learning_rate}")
+def _validate(train_step: Step, network: AlexNet, validation: Split, batch_size: int) -> dict[str, float]:
+    with train_step.averaged():
+        result = evaluate(network, validation, batch_size)
+    network.set_train(True)
+    return {"loss": result.loss, "accuracy": result.accuracy}
 
 
-def _save(
-    states: States, epoch: int, step: int, done: int, parameters: dict[str, ms.Parameter], history: History
-) -> None:
-    extra = {f"history.{name}": ms.Tensor(values[:done]) for name, values in vars(history).items()}
-    states.save(epoch, step, parameters | extra)
+def _failed(what: str, epoch: int, step: int, recipe: Recipe) -> InputError:
+    return InputError(f"{what} in epoch {epoch} step {step}: try a learning_rate below {recipe.learning_rate}")
 
 
-def _restore(states: States, parameters: dict[str, ms.Parameter], history: History) -> int:
+def _save(states: States, epoch: int, step: int, done: int, train_step: Step, history: History) -> None:
+    extra = {f"history.{name}": ms.Tensor(values) for name, values in vars(history).items()}
+    states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([done])})
+
+
+def _restore(states: States, train_step: Step, history: History) -> int:
     # Returns how many steps are done.
     values = states.newest()
     if values is None:
         return 0
-    for name, parameter in parameters.items():
-        parameter.set_data(ms.Tensor(values[name]))
-    done = len(values["history.loss"])
+    train_step.set({name: values[name] for name in train_step.parameters})
     for name, array in vars(history).items():
-        array[:done] = values[f"history.{name}"]
-    return done
+        array[:] = values[f"history.{name}"]
+    return int(values["steps_done"][0])

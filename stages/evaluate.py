@@ -20,7 +20,7 @@ def main() -> None:
     device.select(given.evaluate.device_target, given.evaluate.threads)
     network = AlexNet(**given.model.model_dump())
     load_weights(network, flags.ckpt_path or paths.CHECKPOINT)
-    result = evaluate(network, split, given.evaluate.batch_size)
+    result = evaluate(network, split, given.evaluate.batch_size, given.evaluate.mirror)
     print({"Accuracy": result.accuracy})
     if flags.given:
         return

@@ -29,6 +29,8 @@ def _allowed(text: str, **limits: Any) -> Any:
 DeviceTarget = Annotated[Literal["auto", "Ascend", "GPU", "CPU"], _allowed("auto, Ascend, GPU or CPU")]
 ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
 Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
+Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
+Switch = Annotated[bool, _allowed("true or false")]
 Threads = Annotated[Positive | Literal["auto"], _allowed("auto or a whole number of at least 1")]
 
 
@@ -61,16 +63,17 @@ class Data(_Section):
 
 
 class Model(_Section):
-    """The network: outputs, the size images are resized to, the dropout on the first two fully connected layers."""
+    """The network: outputs, the size images are resized to, dropout, batch normalisation of the convolutions."""
 
     num_classes: Annotated[int, _allowed(f"a whole number from {NUM_CLASSES} to 1000", ge=NUM_CLASSES, le=1000)]
     image_height: ImageSize
     image_width: ImageSize
-    dropout_rate: Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
+    dropout_rate: Share
+    batch_norm: Switch
 
 
 class Train(_Section):
-    """Training: where, by how many processes and CPU threads, from what seed, how long, in what steps."""
+    """Training: where, by how many processes and CPU threads, from what seed, on what, how long, in what steps."""
 
     device_target: DeviceTarget
     workers: Positive
@@ -79,16 +82,28 @@ class Train(_Section):
     seed: Annotated[int, _allowed("a whole number of at least 0, below 2^32", ge=0, lt=2**32)]
     epoch_size: Positive
     batch_size: Positive
+    validation_images: Annotated[
+        int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
+    ]
+    flip: Annotated[Literal["random", "alternating"], _allowed("random or alternating")]
+    weight_init: Annotated[Literal["default", "HeNormal"], _allowed("default or HeNormal")]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
-    momentum: Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
+    lr_schedule: Annotated[Literal["constant", "step", "cosine"], _allowed("constant, step or cosine")]
+    warmup_ratio: Share
+    momentum: Share
+    use_nesterov: Switch
+    weight_decay: Annotated[float, _allowed("a number of at least 0", ge=0)]
+    label_smoothing: Share
+    ema_decay: Share
 
 
 class Evaluate(_Section):
-    """Evaluation: where, with how many CPU threads, how many images at a time."""
+    """Evaluation: where, with how many CPU threads, how many images at a time, whether with their mirror images."""
 
     device_target: DeviceTarget
     threads: Threads
     batch_size: Positive
+    mirror: Switch
 
 
 class Run(_Section):
@@ -97,7 +112,7 @@ class Run(_Section):
     log_steps: Positive
     save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number of at least 1")]
     keep_checkpoint_max: Positive
-    keep_state: Annotated[bool, _allowed("true or false")]
+    keep_state: Switch
 
 
 class Params(_Section):

@@ -11,7 +11,7 @@ DATA_REPORT = Path("metrics/data.json")
 CHECKPOINT = Path("models/alexnet.ckpt")
 TRAIN_METRICS = Path("metrics/train.json")
 TIMING = Path("metrics/timing.json")
-TRAIN_CURVES = Path("plots/train.csv")
+LIVE = Path("dvclive")
 
 EVAL_METRICS = Path("metrics/eval.json")
 PER_CLASS = Path("metrics/per_class.json")

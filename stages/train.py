@@ -9,7 +9,6 @@ from stages.interruption import Interruption  # isort: split
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
 
-import csv
 import hashlib
 import logging
 import os
@@ -17,21 +16,37 @@ import shutil
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dvclive import Live
+from mindspore.train import Callback
 
-from alexnet import architecture, cifar10, cluster, dataset, device, evaluation, network, training
+from alexnet import (
+    architecture,
+    cifar10,
+    cluster,
+    dataset,
+    device,
+    evaluation,
+    network,
+    recipe,
+    schedule,
+    step,
+    training,
+)
 from alexnet.architecture import training_pflop
-from alexnet.atomic import replacing, write_json
+from alexnet.atomic import write_json
 from alexnet.checkpoint import save_weights
 from alexnet.digest import digest
 from alexnet.errors import Stopped
+from alexnet.live import DVCLiveCallback
 from alexnet.progress import Progress
+from alexnet.recipe import Recipe
 from alexnet.state import States
 from stages import command, params, paths
 
@@ -61,11 +76,20 @@ def main(interruption: Interruption) -> None:
 def train(given: params.Params, data_folder: Path, outputs: Path, interruption: Interruption) -> None:
     """Train as one worker, and write the outputs below a folder if it is the first."""
     config, model, run = given.train, given.model, given.run
-    split = cifar10.read(data_folder, cifar10.TRAIN_FILES)
+    split, validation = dataset.hold_out(
+        cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed
+    )
     target, threads = device.select(config.device_target, config.threads, config.workers)
     worker = cluster.join(config.workers)
     batches = dataset.Batches(
-        split, config.epoch_size, config.batch_size, model.dropout_rate, config.seed, worker.rank, worker.workers
+        split,
+        config.epoch_size,
+        config.batch_size,
+        model.dropout_rate,
+        config.seed,
+        config.flip,
+        worker.rank,
+        worker.workers,
     )
     taken = config.model_dump() | {"device_target": target, "threads": threads}
     if config.amp_level == "auto":
@@ -74,18 +98,22 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
     with states.locked() if worker.rank == 0 else nullcontext():
         worker.wait_for_all()
-        alexnet = network.AlexNet(**model.model_dump(), seed=config.seed)
+        alexnet = network.AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
+        callbacks: list[Callback] = []
+        if worker.rank == 0:
+            live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
+            callbacks = [Progress(run.log_steps), DVCLiveCallback(live, -(-len(batches) // CURVE_POINTS))]
         history = training.train(
             alexnet,
             batches,
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
+            Recipe(**config.model_dump(include={field.name for field in fields(Recipe)})),
+            validation=validation if len(validation) else None,
             amp_level=taken["amp_level"],
             worker=worker,
             states=states,
             save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,
             stop=interruption,
-            callbacks=[Progress(run.log_steps)] if worker.rank == 0 else [],
+            callbacks=callbacks,
         )
         # A newer run needs longer to get to its own outputs than these take to be written.
         if interruption.orphaned():
@@ -99,7 +127,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     """Return everything that decides the result."""
-    modules = (architecture, cifar10, cluster, dataset, device, evaluation, network, training)
+    modules = (architecture, cifar10, cluster, dataset, device, evaluation, network, recipe, schedule, step, training)
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         "model": model,
@@ -118,13 +146,13 @@ def write_outputs(
     model: params.Model,
     generated: bool,
 ) -> None:
-    """Write the checkpoint, the metrics and the curves below a folder."""
+    """Write the checkpoint and the metrics below a folder."""
     start = time.perf_counter()
     save_weights(alexnet, outputs / paths.CHECKPOINT)
     save_seconds = float(history.save_seconds.sum()) + time.perf_counter() - start
     last_epoch = slice(-batches.steps_per_epoch, None)
     images = len(batches) * batches.batch_size
-    metrics = {
+    metrics: dict[str, Any] = {
         "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
         "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
         "epochs": batches.epoch_size,
@@ -132,6 +160,11 @@ def write_outputs(
         "parameters": sum(parameter.size for parameter in alexnet.get_parameters()),
         "pflop": training_pflop(model.num_classes, model.image_height, model.image_width, images),
     }
+    if np.isfinite(history.validation_accuracy).all():
+        metrics |= {
+            "validation_loss": float(history.validation_loss[-1]),
+            "validation_accuracy": float(history.validation_accuracy[-1]),
+        }
     write_json(outputs / paths.TRAIN_METRICS, metrics | ({"generated": True} if generated else {}))
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     timing = {
@@ -144,19 +177,6 @@ def write_outputs(
         "save_seconds": save_seconds,
     }
     write_json(outputs / paths.TIMING, timing)
-    write_curves(outputs / paths.TRAIN_CURVES, history)
-
-
-def write_curves(path: Path, history: training.History) -> None:
-    """Write the curves as CSV; each point is the mean since the one before, so that the loss can be read."""
-    steps = len(history.loss)
-    ends = np.linspace(0, steps, min(steps, CURVE_POINTS) + 1).astype(int)
-    with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("step", "loss", "accuracy", "learning_rate"))
-        for start, end in pairwise(ends):
-            means = (values[start:end].mean() for values in (history.loss, history.accuracy, history.learning_rate))
-            writer.writerow((end, *(f"{value:.6g}" for value in means)))
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def workspace(original: Path, tmp_path: Path) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    with (folder / "plots" / "train.csv").open(encoding="utf-8") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+    with (folder / "dvclive" / "plots" / "metrics" / "train" / "loss.tsv").open(encoding="utf-8") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def worker(folder: Path, rank: int) -> psutil.Process:

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alexnet.cifar10 import Split
-from alexnet.dataset import PADDING, Batch, Batches, augment
+from alexnet.dataset import PADDING, Batch, Batches, augment, hold_out
 from alexnet.errors import InputError
 from tests.conftest import one_line
 
@@ -157,3 +157,42 @@ def test_too_few_images_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         batches(size=IMAGES + 1)
     one_line(caught, "batch_size is 23", "at most 22")
+
+
+def test_alternating_flips_mirror_every_image_in_every_other_epoch() -> None:
+    # Left half dark, right half bright, in the middle rows too wide apart for a crop to hide which is which.
+    sides = np.zeros((40, 3, 32, 32), np.uint8)
+    sides[..., 16:] = 200
+    data = Batches(Split(sides, np.arange(40, dtype=np.int32)), 4, 8, 0, 1, "alternating")
+    mirrored = np.zeros((4, 40), bool)
+    for step, (images, labels, _) in enumerate(data):
+        mirrored[step // 5, labels] = images[:, 0, 16, 8] > 100
+    assert 5 < mirrored[0].sum() < 35
+    assert (mirrored[1] == ~mirrored[0]).all()
+    assert (mirrored[2] == mirrored[0]).all()
+    assert (mirrored[3] == mirrored[1]).all()
+
+
+def classes(images: int) -> Split:
+    return Split(numbered(images).images, np.arange(images, dtype=np.int32) % 10)
+
+
+def test_held_out_images_are_of_each_class_equally_and_no_longer_in_the_split() -> None:
+    split = classes(50)
+    kept, held = hold_out(split, 20, seed=1)
+    assert np.bincount(held.labels).tolist() == [2] * 10
+    assert np.bincount(kept.labels).tolist() == [3] * 10
+    numbers = np.concatenate([kept.images, held.images])[:, 0, 0, 0]
+    assert sorted(numbers.tolist()) == list(range(1, 51))
+    for part in (kept, held):
+        assert (part.labels == (part.images[:, 0, 0, 0] - 1) % 10).all()
+    again, other = hold_out(split, 20, seed=1)[1], hold_out(split, 20, seed=2)[1]
+    assert (again.images == held.images).all()
+    assert (other.images != held.images).any()
+
+
+@pytest.mark.parametrize("images", [25, 50, 60])
+def test_a_validation_set_that_cannot_be_held_out_is_refused(images: int) -> None:
+    with pytest.raises(InputError) as caught:
+        hold_out(classes(50), images, seed=1)
+    one_line(caught, f"validation_images is {images}", "a multiple of 10 below 50")

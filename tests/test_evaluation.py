@@ -77,3 +77,10 @@ def test_each_image_once_and_in_order_whatever_the_batch_size(batch_size: int, n
     assert logits.shape == (5, 10)
     assert len(np.unique(logits[:, 0])) == 5
     np.testing.assert_allclose(logits, one_by_one, rtol=1e-3, atol=1e-3 * one_by_one.std(axis=0).min())
+
+
+def test_mirror_averages_an_image_and_its_mirror_image(network: Any) -> None:
+    images = split(np.zeros(3, np.int32)).images
+    plain, other = (logits_of(network, view, 3) for view in (images, images[..., ::-1].copy()))
+    np.testing.assert_allclose(logits_of(network, images, 2, mirror=True), (plain + other) / 2, rtol=1e-3, atol=1e-6)
+    assert not np.allclose(plain, other, rtol=1e-3)

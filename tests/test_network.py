@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -204,3 +205,28 @@ def test_the_seed_decides_the_weights(network: Any) -> None:
     for name, value in first.items():
         np.testing.assert_array_equal(again[name], value)
         assert not np.array_equal(other[name], value), name
+
+
+def test_batch_normalisation_stands_between_convolution_and_relu() -> None:
+    normalised = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
+    expected = {name: shape for name, shape in shapes(256, 10).items() if not re.match(r"conv\d.bias", name)}
+    for number, channels in enumerate((96, 256, 384, 384, 256), 1):
+        expected |= {f"bn{number}.{of}": (channels,) for of in ("gamma", "beta", "moving_mean", "moving_variance")}
+    assert {name: value.shape for name, value in values(normalised).items()} == expected
+    normalised.set_train(True)
+    with inputs_of(normalised.bn3) as before, inputs_of(normalised.conv4) as after:
+        normalised(ms.Tensor(images(6)))
+    x = before[0]
+    standard = (x - x.mean((0, 2, 3), keepdims=True)) / np.sqrt(x.var((0, 2, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(after[0], relu(standard), rtol=1e-3, atol=1e-4)
+    mean = normalised.bn3.moving_mean.asnumpy()
+    np.testing.assert_allclose(mean, 0.1 * x.mean((0, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+def test_he_initialisation() -> None:
+    for name, value in values(AlexNet(10, 67, 67, 0, weight_init="HeNormal", seed=1)).items():
+        if name.endswith(".bias"):
+            assert not value.any()
+        else:
+            assert value.std() == pytest.approx(np.sqrt(2 / value[0].size), rel=0.03), name
+            assert abs(value.mean()) < 0.05 * value.std()

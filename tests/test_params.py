@@ -35,7 +35,13 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     *(("model", key, value, SIZE) for key in ("image_height", "image_width") for value in (66, 1025, 96.5, "big")),
     *(
         (section, key, value, SHARE)
-        for section, key in (("model", "dropout_rate"), ("train", "momentum"))
+        for section, key in (
+            ("model", "dropout_rate"),
+            ("train", "warmup_ratio"),
+            ("train", "momentum"),
+            ("train", "label_smoothing"),
+            ("train", "ema_decay"),
+        )
         for value in (-0.1, 1, 1.5, "half", True, float("nan"), None)
     ),
     *(
@@ -67,7 +73,21 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (0, -3, 1.5, "30", True, None)
     ),
     *(("run", "save_checkpoint_steps", value, EPOCH) for value in (0, 1.5, "step", "30", True, None)),
-    *(("run", "keep_state", value, "true or false") for value in (0, 1, "true", "yes", None)),
+    *(
+        (section, key, value, "true or false")
+        for section, key in (
+            ("model", "batch_norm"),
+            ("train", "use_nesterov"),
+            ("evaluate", "mirror"),
+            ("run", "keep_state"),
+        )
+        for value in (0, 1, "true", "yes", None)
+    ),
+    *(("train", "validation_images", value, "a multiple of 10 of at least 0") for value in (-10, 5, 10.0, None, True)),
+    *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
+    *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
+    *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
+    *(("train", "weight_decay", value, "a number of at least 0") for value in (-0.1, "small", float("inf"), None)),
 ]
 
 ACCEPTED: list[tuple[str, str, Any]] = [
@@ -83,6 +103,13 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "seed", 2**32 - 1),
     ("train", "momentum", 0.999),
     ("train", "learning_rate", 1),
+    ("train", "validation_images", 5000),
+    ("train", "flip", "alternating"),
+    ("train", "weight_init", "HeNormal"),
+    ("train", "lr_schedule", "cosine"),
+    ("train", "weight_decay", 0.0005),
+    ("model", "batch_norm", True),
+    ("evaluate", "mirror", True),
     ("evaluate", "device_target", "Ascend"),
     ("run", "log_steps", 1),
     ("run", "save_checkpoint_steps", 7),

@@ -85,16 +85,24 @@ def test_outputs(original: Path) -> None:
     assert rows[0] == "actual,predicted"
     right = sum(actual == predicted for actual, predicted in (row.split(",") for row in rows[1:]))
     assert right / 20 == evaluation["accuracy"]
-    curve = (original / "plots" / "train.csv").read_text(encoding="utf-8").splitlines()
-    assert curve[0] == "step,loss,accuracy,learning_rate"
-    assert len(curve) == 11
+    curves = original / "dvclive" / "plots" / "metrics"
+    for name in ("train/loss", "train/accuracy", "learning_rate"):
+        curve = (curves / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        assert curve[0].split("\t") == ["step", name.split("/")[-1]]
+        assert [row.split("\t")[0] for row in curve[1:]] == [str(step) for step in range(1, 11)]
+    assert not (curves / "eval").exists()
+    summary = json.loads((original / "dvclive" / "metrics.json").read_text(encoding="utf-8"))
+    assert summary["step"] == 10
+    assert set(summary["train"]) == {"loss", "accuracy"}
     assert not list((original / ".dvc" / "tmp" / "alexnet").glob("*/")), "the state goes when training succeeded"
 
 
 def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
-    tracked = set(run(original, "git", "ls-files", "data", "models", "metrics", "plots").split())
+    tracked = set(run(original, "git", "ls-files", "data", "models", "metrics", "plots", "dvclive").split())
     small = {f"metrics/{name}.json" for name in ("data", "train", "timing", "eval", "per_class")}
-    assert tracked == small | {"plots/train.csv", "plots/confusion.csv", "data/.gitignore", "models/.gitignore"}
+    curves = {f"dvclive/plots/metrics/{name}.tsv" for name in ("train/loss", "train/accuracy", "learning_rate")}
+    small |= curves | {"dvclive/metrics.json", "plots/confusion.csv"}
+    assert tracked == small | {"data/.gitignore", "models/.gitignore"}
     assert run(original, "git", "status", "--short") == ""
 
 
@@ -222,7 +230,8 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
 def test_plots_have_titles_and_axes(original: Path) -> None:
     plots = json.loads(run(original, "dvc", "plots", "diff", "--json", "HEAD"))["data"]
     axes = {
-        "Training loss": ("step", "softmax cross entropy"),
+        "Loss": ("step", "cross entropy"),
+        "Accuracy": ("step", "accuracy"),
         "Learning rate": ("step", "learning rate"),
         "Confusion matrix": ("true class", "predicted class"),
     }

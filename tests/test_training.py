@@ -10,8 +10,10 @@ from mindspore.train import Callback, LossMonitor, RunContext
 from alexnet.cifar10 import Split
 from alexnet.dataset import Batches
 from alexnet.errors import InputError, Stopped
-from alexnet.evaluation import logits_of
+from alexnet.evaluation import evaluate, logits_of
 from alexnet.network import AlexNet
+from alexnet.recipe import Recipe
+from alexnet.schedule import learning_rates
 from alexnet.training import History, train
 
 RNG = np.random.default_rng(0)
@@ -45,8 +47,10 @@ class After(Callback):
         self.do(run_context.original_args())
 
 
-def test_updates_are_those_of_momentum() -> None:
-    # v = momentum * v + gradient; parameter -= learning_rate * v, over three steps.
+@pytest.mark.parametrize("use_nesterov", [False, True])
+def test_updates_are_those_of_momentum(use_nesterov: bool) -> None:
+    # v = momentum * v + gradient; parameter -= learning_rate * v, over three steps; Nesterov's: -= learning_rate *
+    # (gradient + momentum * v).
     trained = network()
     bias, velocity = trained.fc3.bias.asnumpy().astype(np.float64), np.zeros(10)
     gradients = [bias_gradient(trained, 0)]
@@ -58,10 +62,10 @@ def test_updates_are_those_of_momentum() -> None:
             gradients.append(bias_gradient(trained, context.cur_step_num))
             trained.set_train(True)
 
-    train(trained, batches(), learning_rate=0.1, momentum=0.8, callbacks=[After(after)])
+    train(trained, batches(), Recipe(0.1, 0.8, use_nesterov), callbacks=[After(after)])
     for gradient, found in zip(gradients, biases, strict=True):
         velocity = 0.8 * velocity + gradient
-        bias = bias - 0.1 * velocity
+        bias = bias - 0.1 * (gradient + 0.8 * velocity if use_nesterov else velocity)
         assert found == pytest.approx(bias, rel=1e-4, abs=1e-6)
 
 
@@ -70,16 +74,84 @@ def test_history() -> None:
     images, labels, _ = batches()[0]
     logits = logits_of(trained, images, 4).astype(np.float64)
     loss = (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(4), labels]).mean()
-    history = train(trained, batches(), learning_rate=0.1, momentum=0.9)
+    history = train(trained, batches(), Recipe(0.1, 0.9))
     assert history.loss[0] == pytest.approx(loss, rel=1e-4)
     assert history.accuracy[0] == (logits.argmax(axis=1) == labels).mean()
     assert history.learning_rate == pytest.approx([0.1] * 3)
     assert (history.seconds > 0).all()
 
 
+def step_of(recipe: Recipe, batch_norm: bool = False) -> AlexNet:
+    """A network after one step."""
+    trained = AlexNet(10, 67, 67, 0, batch_norm, seed=1)
+    train(trained, Batches(Split(SPLIT.images[:4], SPLIT.labels[:4]), 1, 4, 0, seed=1), recipe)
+    return trained
+
+
+def test_weight_decay_is_of_weights_alone() -> None:
+    initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
+    with_decay, without = step_of(Recipe(0.1, 0, weight_decay=0.5), True), step_of(Recipe(0.1, 0), True)
+    before, decayed, plain = (
+        {name: parameter.asnumpy() for name, parameter in network.parameters_and_names()}
+        for network in (initial, with_decay, without)
+    )
+    assert {name.partition(".")[0] for name in before} >= {"conv1", "bn1", "fc1"}
+    for name, value in before.items():
+        share = 0.1 * 0.5 if name.endswith(".weight") else 0
+        assert decayed[name] == pytest.approx(plain[name] - share * value, rel=1e-4, abs=1e-6), name
+
+
+def test_label_smoothing_spreads_the_target() -> None:
+    # The gradient of fc3's bias is the mean of softmax less target; smoothing takes 0.5 from each one-hot target and
+    # gives 0.05 to every class.
+    smoothed, sharp = step_of(Recipe(1, 0, label_smoothing=0.5)), step_of(Recipe(1, 0))
+    one_hot = np.eye(10)[SPLIT.labels[:4]].mean(axis=0)
+    difference = smoothed.fc3.bias.asnumpy() - sharp.fc3.bias.asnumpy()
+    assert difference == pytest.approx(0.05 - 0.5 * one_hot, abs=1e-5)
+
+
+def test_rates_follow_the_schedule() -> None:
+    history = train(network(), batches(2), Recipe(0.1, 0.9, lr_schedule="cosine", warmup_ratio=0.5))
+    assert history.learning_rate.tolist() == learning_rates("cosine", 0.1, 6, 0.5).tolist()
+    constant = train(network(), batches(2), Recipe(0.1, 0.9))
+    assert history.loss[0] == constant.loss[0]
+    assert history.loss[1] != constant.loss[1]
+
+
+def test_averages_are_what_is_returned() -> None:
+    # After each step, average = 0.5 * average + 0.5 * weights, from the initial weights on.
+    weights: list[dict[str, np.ndarray]] = []
+
+    def note(network: AlexNet) -> None:
+        weights.append({name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()})
+
+    trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
+    note(trained)
+    train(trained, batches(), Recipe(0.1, 0.9, ema_decay=0.5), callbacks=[After(lambda _: note(trained))])
+    note(trained)
+    first, second, third, fourth, returned = weights
+    for name in ("conv1.weight", "bn2.moving_mean", "fc3.bias"):
+        average = first[name] / 8 + second[name] / 8 + third[name] / 4 + fourth[name] / 2
+        assert returned[name] == pytest.approx(average, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("ema_decay", [0, 0.5])
+def test_validation_after_each_epoch(ema_decay: float) -> None:
+    # With 0.5 it is of the averages, which are what training then goes on without.
+    trained = network()
+    history = train(trained, batches(2), Recipe(0.01, 0.9, ema_decay=ema_decay), validation=SPLIT)
+    plain = train(network(), batches(2), Recipe(0.01, 0.9))
+    assert history.loss.tolist() == plain.loss.tolist()
+    assert len(history.validation_accuracy) == 2
+    final = evaluate(trained, SPLIT, 4)
+    assert history.validation_loss[-1] == pytest.approx(final.loss)
+    assert history.validation_accuracy[-1] == pytest.approx(final.accuracy)
+    assert np.isnan(plain.validation_accuracy).all()
+
+
 def test_dropout_is_applied_and_repeatable() -> None:
     def losses(rate: float) -> History:
-        return train(network(rate), batches(dropout_rate=rate), learning_rate=0.01, momentum=0.9)
+        return train(network(rate), batches(dropout_rate=rate), Recipe(0.01, 0.9))
 
     first, second, without = losses(0.5), losses(0.5), losses(0)
     assert first.loss.tolist() == second.loss.tolist()
@@ -87,8 +159,8 @@ def test_dropout_is_applied_and_repeatable() -> None:
 
 
 def test_mixed_precision_is_applied() -> None:
-    half = train(network(), batches(), learning_rate=0.01, momentum=0.9, amp_level="O2")
-    full = train(network(), batches(), learning_rate=0.01, momentum=0.9)
+    half = train(network(), batches(), Recipe(0.01, 0.9), amp_level="O2")
+    full = train(network(), batches(), Recipe(0.01, 0.9))
     assert half.loss[-1] == pytest.approx(full.loss[-1], rel=1e-2)
     assert half.loss[-1] != full.loss[-1]
 
@@ -109,7 +181,7 @@ def test_mindspores_callbacks_are_called(capsys: pytest.CaptureFixture[str]) -> 
             self.calls.append("end")
 
     count = Count()
-    train(network(), batches(2), learning_rate=0.01, momentum=0.9, callbacks=[count, LossMonitor(1)])
+    train(network(), batches(2), Recipe(0.01, 0.9), callbacks=[count, LossMonitor(1)])
     assert count.calls == ["begin", "epoch 1", "epoch 2", "end"]
     assert "epoch: 2 step: 3, loss is 2." in capsys.readouterr().out
 
@@ -122,11 +194,11 @@ def test_weights_that_are_lost_are_found_though_the_loss_is_not() -> None:
     losses: list[float] = []
     record = After(lambda context: losses.append(float(context.net_outputs)))
     with pytest.raises(InputError, match=r"weight is NaN or infinite in epoch 1 step 3: .* below 0.01"):
-        train(trained, batches(), learning_rate=0.01, momentum=0.9, callbacks=[record])
+        train(trained, batches(), Recipe(0.01, 0.9), callbacks=[record])
     assert np.isfinite(losses).all()
 
 
 def test_asked_to_stop() -> None:
     answers: Iterator[bool] = iter([False, True])
     with pytest.raises(Stopped, match=r"stopped after epoch 1 step 2$"):
-        train(network(), batches(), learning_rate=0.01, momentum=0.9, stop=lambda: next(answers))
+        train(network(), batches(), Recipe(0.01, 0.9), stop=lambda: next(answers))
