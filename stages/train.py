@@ -40,7 +40,7 @@ from alexnet import (
     training,
 )
 from alexnet.architecture import training_pflop
-from alexnet.atomic import write_json
+from alexnet.atomic import write_json, write_text
 from alexnet.checkpoint import save_weights
 from alexnet.digest import digest
 from alexnet.errors import Stopped
@@ -177,6 +177,10 @@ def write_outputs(
         "save_seconds": save_seconds,
     }
     write_json(outputs / paths.TIMING, timing)
+    for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
+        curve = outputs / paths.LIVE / "plots" / "metrics" / "eval" / f"{name}.tsv"
+        if not curve.exists():
+            write_text(curve, f"step\t{name}\n")
 
 
 if __name__ == "__main__":

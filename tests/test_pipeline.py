@@ -16,6 +16,7 @@ import yaml
 from tests import workspaces
 from tests.workspaces import ROOT, change, run
 
+CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
 STAGES = ("download", "verify", "train", "evaluate")
 
 
@@ -90,7 +91,8 @@ def test_outputs(original: Path) -> None:
         curve = (curves / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
         assert curve[0].split("\t") == ["step", name.split("/")[-1]]
         assert [row.split("\t")[0] for row in curve[1:]] == [str(step) for step in range(1, 11)]
-    assert not (curves / "eval").exists()
+    for name in ("loss", "accuracy"):
+        assert (curves / "eval" / f"{name}.tsv").read_text(encoding="utf-8") == f"step\t{name}\n"
     summary = json.loads((original / "dvclive" / "metrics.json").read_text(encoding="utf-8"))
     assert summary["step"] == 10
     assert set(summary["train"]) == {"loss", "accuracy"}
@@ -100,7 +102,7 @@ def test_outputs(original: Path) -> None:
 def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
     tracked = set(run(original, "git", "ls-files", "data", "models", "metrics", "plots", "dvclive").split())
     small = {f"metrics/{name}.json" for name in ("data", "train", "timing", "eval", "per_class")}
-    curves = {f"dvclive/plots/metrics/{name}.tsv" for name in ("train/loss", "train/accuracy", "learning_rate")}
+    curves = {f"dvclive/plots/metrics/{name}.tsv" for name in CURVES}
     small |= curves | {"dvclive/metrics.json", "plots/confusion.csv"}
     assert tracked == small | {"data/.gitignore", "models/.gitignore"}
     assert run(original, "git", "status", "--short") == ""
@@ -192,8 +194,16 @@ def test_metrics_diff_between_branches(project: Path) -> None:
 
 
 def test_an_experiment_changes_a_parameter(project: Path) -> None:
-    output = run(project, "dvc", "exp", "run", "--name", "two", "-S", "train.seed=2")
+    output = run(
+        project, "dvc", "exp", "run", "--name", "two", "-S", "train.seed=2", "-S", "train.validation_images=20"
+    )
     assert ran(output) == ["train", "evaluate"]
+    train = metrics(project, "train")
+    assert train["steps"] == 8
+    assert 0 <= train["validation_accuracy"] <= 1
+    curve = (project / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv").read_text(encoding="utf-8")
+    assert [row.split("\t")[0] for row in curve.splitlines()] == ["step", "4", "8"]
+    assert float(curve.split()[-1]) == pytest.approx(train["validation_accuracy"])
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "two"))
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
