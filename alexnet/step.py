@@ -43,7 +43,7 @@ class Step:
             else nn.Momentum(groups, *values, loss_scale=loss_scale)
         )
         weights = dict(network.parameters_and_names())
-        self._statistics = [weight for weight in weights.values() if not weight.requires_grad]
+        self._statistics = {name: weight for name, weight in weights.items() if not weight.requires_grad}
         self._averages = {
             name: ms.Parameter(weight.asnumpy().copy(), name=f"average.{name}", requires_grad=False)
             for name, weight in weights.items()
@@ -90,10 +90,9 @@ class Step:
         images, labels, keep = (None if part is None else ms.Tensor(part) for part in batch)
         logits = self._update(images, labels, keep, ms.Tensor(rate)).asnumpy()
         if self._worker.workers > 1 and self._statistics:
-            means = self._worker.mean(np.concatenate([statistic.asnumpy() for statistic in self._statistics]))
-            ends = np.cumsum([statistic.size for statistic in self._statistics])
-            for statistic, mean in zip(self._statistics, np.split(means, ends[:-1]), strict=True):
-                statistic.set_data(ms.Tensor(mean))
+            means = self._worker.mean(*np.concatenate([weight.asnumpy() for weight in self._statistics.values()]))
+            ends = np.cumsum([weight.size for weight in self._statistics.values()])
+            self.set(dict(zip(self._statistics, np.split(means, ends[:-1]), strict=True)))
         if self._averages:
             self._follow()
         return logits
@@ -113,6 +112,9 @@ class Step:
         self.set({name: average.asnumpy() for name, average in self._averages.items()})
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
-        """Set parameters, by name."""
+        """Set parameters, by name.
+
+        Not by `set_data`: after it, `asnumpy` no longer sees what a graph compiled before it does to the parameter.
+        """
         for name, value in values.items():
-            self.parameters[name].set_data(ms.Tensor(value))
+            ops.assign(self.parameters[name], ms.Tensor(value))
