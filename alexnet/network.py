@@ -35,6 +35,9 @@ class AlexNet(nn.Cell):
         dropout_rate: chance of an output of fc1 and fc2 to be dropped in training, at least 0, below 1.
         seed: of the initial weights, MindSpore's defaults for its layers (the zoo's later version has them too).
 
+    Attributes:
+        settings: the arguments without which the network cannot be made again to be used; its checkpoints keep them.
+
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
 
@@ -47,6 +50,11 @@ class AlexNet(nn.Cell):
                 f"the image size is {image_height}x{image_width}, expected at least {MINIMUM_SIZE}x{MINIMUM_SIZE}: "
                 "of a smaller image the last pooling leaves nothing"
             )
+        self.settings: dict[str, int | float | bool] = {
+            "num_classes": num_classes,
+            "image_height": image_height,
+            "image_width": image_width,
+        }
         self.dropout_rate = dropout_rate
         self.rows = ms.Tensor(interpolation(cifar10.HEIGHT, image_height))
         self.columns = ms.Tensor(np.ascontiguousarray(interpolation(cifar10.WIDTH, image_width).T))
@@ -87,7 +95,7 @@ class AlexNet(nn.Cell):
         x = ops.relu(self.conv3(x))
         x = ops.relu(self.conv4(x))
         x = self.max_pool2d(ops.relu(self.conv5(x)))
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
         x = ops.relu(self.fc1(x))
         if keep is not None:
             x = x * keep[:, 0] / (1 - self.dropout_rate)
