@@ -47,7 +47,7 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
 def write_mindir(classifier: Classifier, path: Path) -> None:
     """Write a MindIR file; `path` ends in .mindir. Raises InputError when the network is too large.
 
-    `mindspore.load` and `nn.GraphCell` run it, and MindSpore Lite, whose `get_model_info` tells the metadata.
+    `nn.GraphCell(mindspore.load(path))` runs it; the metadata are in its `user_info`.
     """
     _check_size(classifier)
 
