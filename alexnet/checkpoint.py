@@ -1,5 +1,6 @@
 """Checkpoints in MindSpore's format: written whole or not at all, and read only when they fit."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +8,14 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindspore import nn
+from mindspore.nn.utils import no_init_parameters
 
 from alexnet.atomic import replacing
 from alexnet.errors import InputError
+from alexnet.network import AlexNet
+
+SETTINGS = "settings."
+"""What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -34,26 +40,72 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         logging.disable(logging.NOTSET)
 
 
-def save_weights(network: nn.Cell, path: Path) -> None:
-    """Write the network's parameters, and nothing else, whole or not at all; `path` ends in .ckpt."""
+def save_weights(network: AlexNet, path: Path) -> None:
+    """Write the network's parameters and settings, and nothing else, whole or not at all; `path` ends in .ckpt."""
+    settings = {SETTINGS + name: ms.Tensor(np.array(value)) for name, value in network.settings.items()}
     with replacing(path) as new:
-        write_checkpoint(dict(network.parameters_and_names()), new)
+        write_checkpoint(dict(network.parameters_and_names()) | settings, new)
 
 
 def load_weights(network: nn.Cell, path: Path) -> None:
     """Set the network's parameters from a checkpoint, the model zoo's included.
 
-    What else is in the file (the optimizer's state) is left alone. Convolution biases may be missing and are then 0,
-    since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter is
-    missing, one has another shape, or a value is not finite; the network is then as it was.
+    What else is in the file (settings, the optimizer's state) is left alone. Convolution biases may be missing and are
+    then 0, since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter
+    is missing, one has another shape, or a value is not finite; the network is then as it was.
     """
-    loaded, fitting = read_checkpoint(path), {}
+    _set_weights(network, read_checkpoint(path), path)
+
+
+def load_network(path: Path, image_height: int | None = None, image_width: int | None = None) -> AlexNet:
+    """Return the network that a checkpoint is of, without dropout.
+
+    Args:
+        path: a checkpoint that tells the network's settings, as `save_weights` makes it, or the model zoo's.
+        image_height, image_width: of a network whose checkpoint does not tell them.
+
+    Raises InputError for what `load_weights` refuses, when these two are needed and not given, or given and not what
+    the checkpoint tells, and when it tells settings that this AlexNet does not have.
+    """
+    values = read_checkpoint(path)
+    settings = {
+        name.removeprefix(SETTINGS): value.item()
+        for name, value in values.items()
+        if name.startswith(SETTINGS) and value.size == 1
+    }
+    given = {"image_height": image_height, "image_width": image_width}
+    if settings:
+        for name, value in given.items():
+            if value not in (None, settings.get(name)):
+                raise InputError(f"{name} is {value}, but {path} says {settings.get(name)}: leave it out")
+    else:
+        outputs = values.get("fc3.bias")
+        if outputs is None:
+            raise _missing("fc3.bias", path)
+        if None in given.values():
+            raise InputError(
+                f"{path} does not say which image size it was trained with: give image_height and image_width "
+                "(the model zoo's checkpoints: 227 and 227)"
+            )
+        settings = {"num_classes": outputs.size} | given
+    try:
+        arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, **settings)
+    except TypeError as error:
+        raise InputError(f"{path} is of another version of this network: {error}") from None
+    with no_init_parameters():  # random ones take longer than reading these
+        network = AlexNet(*arguments.args, **arguments.kwargs)
+    _set_weights(network, values, path)
+    return network
+
+
+def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:
+    fitting = {}
     for name, parameter in network.parameters_and_names():
-        value = loaded.get(name)
+        value = values.get(name)
         if value is None and name.startswith("conv") and name.endswith(".bias"):
             value = np.zeros(parameter.shape)
         if value is None:
-            raise InputError(f"{path} has no parameter {name}: it is a checkpoint of another network")
+            raise _missing(name, path)
         if value.shape != parameter.shape:
             raise InputError(
                 f"{path} has {name} of shape {value.shape}, expected {parameter.shape}: it was trained with another "
@@ -61,6 +113,10 @@ def load_weights(network: nn.Cell, path: Path) -> None:
             )
         if not np.isfinite(value).all():
             raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")
-        fitting[parameter] = value.astype(np.float32)
+        fitting[parameter] = value.astype(np.float32, copy=False)
     for parameter, value in fitting.items():
         parameter.set_data(ms.Tensor(value))
+
+
+def _missing(name: str, path: Path) -> InputError:
+    return InputError(f"{path} has no parameter {name}: it is a checkpoint of another network")

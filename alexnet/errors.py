@@ -1,4 +1,8 @@
-"""What the library raises for its callers to tell apart."""
+"""What the library raises for its callers to tell apart, and how a command tells a person of it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(Exception):
@@ -11,3 +15,31 @@ class Stopped(Exception):  # noqa: N818  # not an error
 
 class WorkerError(Exception):
     """A worker of a data-parallel training died; the message names it and its log."""
+
+
+def tell(message: str) -> None:
+    """Print an error as one line on standard error."""
+    print(f"ERROR: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextmanager
+def exit_on_failure() -> Iterator[None]:
+    """Turn a failure in the body into one line on standard error and the end of the process; a bug is no failure.
+
+    Exits with 2 for an InputError, with 1 for an OSError (a full disk, a folder that cannot be written) and for a
+    WorkerError, with 130 for a Ctrl-C.
+    """
+    try:
+        yield
+    except InputError as error:
+        tell(str(error))
+        sys.exit(2)
+    except OSError as error:
+        tell(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        sys.exit(1)
+    except WorkerError as error:
+        tell(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.exit(130)

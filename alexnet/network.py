@@ -42,6 +42,9 @@ class AlexNet(nn.Cell):
             or `HeNormal`, with biases of 0 (K. He et al., arXiv 1502.01852, section 2.2).
         seed: of the initial weights.
 
+    Attributes:
+        settings: the arguments without which the network cannot be made again to be used; its checkpoints keep them.
+
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
 
@@ -61,6 +64,12 @@ class AlexNet(nn.Cell):
                 f"the image size is {image_height}x{image_width}, expected at least {MINIMUM_SIZE}x{MINIMUM_SIZE}: "
                 "of a smaller image the last pooling leaves nothing"
             )
+        self.settings: dict[str, int | float | bool] = {
+            "num_classes": num_classes,
+            "image_height": image_height,
+            "image_width": image_width,
+            "batch_norm": batch_norm,
+        }
         self.dropout_rate = dropout_rate
         self.rows = ms.Tensor(interpolation(cifar10.HEIGHT, image_height))
         self.columns = ms.Tensor(np.ascontiguousarray(interpolation(cifar10.WIDTH, image_width).T))
@@ -108,7 +117,7 @@ class AlexNet(nn.Cell):
         x = ops.relu(self.bn3(self.conv3(x)))
         x = ops.relu(self.bn4(self.conv4(x)))
         x = self.max_pool2d(ops.relu(self.bn5(self.conv5(x))))
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
         x = ops.relu(self.fc1(x))
         if keep is not None:
             x = x * keep[:, 0] / (1 - self.dropout_rate)

@@ -17,6 +17,9 @@ EVAL_METRICS = Path("metrics/eval.json")
 PER_CLASS = Path("metrics/per_class.json")
 CONFUSION = Path("plots/confusion.csv")
 
+ONNX = Path("models/alexnet.onnx")
+MINDIR = Path("models/alexnet.mindir")
+
 
 def workspace() -> Path:
     """Return the user's workspace; an experiment may run in a copy of it, and DVC then says where it is."""

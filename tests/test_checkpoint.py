@@ -10,7 +10,7 @@ import pytest
 from mindspore import nn
 from numpy.typing import NDArray
 
-from alexnet.checkpoint import load_weights, save_weights
+from alexnet.checkpoint import load_network, load_weights, save_weights
 from alexnet.errors import InputError
 from tests.conftest import one_line
 
@@ -22,7 +22,9 @@ SHAPES = {"conv1.weight": (2, 1, 3, 3), "conv1.bias": (2,), "fc1.weight": (4, 3)
 def cell(bias: bool = True) -> Any:
     """A network of one convolution and one fully connected layer, named as AlexNet's."""
     layers = OrderedDict(conv1=nn.Conv2d(1, 2, 3, has_bias=bias), fc1=nn.Dense(3, 4))
-    return nn.SequentialCell(layers)
+    network: Any = nn.SequentialCell(layers)
+    network.settings = {"image_height": 96, "rate": 0.1, "flag": True}
+    return network
 
 
 def weights(seed: int = 0) -> Weights:
@@ -54,10 +56,100 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["a.ckpt"]
 
 
-def test_the_file_has_the_parameters_and_nothing_else(tmp_path: Path) -> None:
+def test_the_file_has_the_parameters_and_the_settings_and_nothing_else(tmp_path: Path) -> None:
     save_weights(cell(), tmp_path / "a.ckpt")
     loaded = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
-    assert {name: value.shape for name, value in loaded.items()} == SHAPES
+    assert {name: value.asnumpy().item() for name, value in loaded.items() if name not in SHAPES} == {
+        "settings.image_height": 96,
+        "settings.rate": 0.1,
+        "settings.flag": True,
+    }
+    assert {name: loaded[name].shape for name in SHAPES} == SHAPES
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    network = cell()
+    for name in ("a.ckpt", "b.ckpt"):
+        save_weights(network, tmp_path / name)
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
+
+
+def test_a_checkpoint_tells_what_network_it_is_of(network: Any, tmp_path: Path) -> None:
+    save_weights(network, tmp_path / "a.ckpt")
+    loaded = load_network(tmp_path / "a.ckpt")
+    assert loaded.settings == network.settings == {"num_classes": 10, "image_height": 67, "image_width": 99}
+    assert all(type(value) is int for value in loaded.settings.values())
+    assert loaded.dropout_rate == 0
+    assert equal(of(loaded), of(network))
+
+
+def zoo(network: Any, path: Path) -> Path:
+    """Write a checkpoint as the zoo's, without settings."""
+    return write(path, of(network))
+
+
+def test_a_checkpoint_of_the_zoo_is_told_its_image_size(network: Any, tmp_path: Path) -> None:
+    loaded = load_network(zoo(network, tmp_path / "a.ckpt"), 67, 99)
+    assert loaded.settings == network.settings
+    assert equal(of(loaded), of(network))
+
+
+@pytest.mark.parametrize("size", [(None, None), (67, None), (None, 99)])
+def test_a_checkpoint_of_the_zoo_without_its_image_size_is_refused(
+    size: tuple[int | None, int | None], network: Any, tmp_path: Path
+) -> None:
+    path = zoo(network, tmp_path / "a.ckpt")
+    with pytest.raises(InputError) as caught:
+        load_network(path, *size)
+    one_line(caught, str(path), "does not say", "give image_height and image_width")
+
+
+@pytest.mark.parametrize(("size", "part"), [((68, 67), "shape"), ((10, 99), "at least 67x67")])
+def test_another_image_size_than_the_checkpoints_is_refused(
+    size: tuple[int, int], part: str, network: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load_network(zoo(network, tmp_path / "a.ckpt"), *size)
+    one_line(caught, part)
+
+
+@pytest.mark.parametrize(("size", "part"), [((68, 99), "image_height is 68"), ((67, 100), "image_width is 100")])
+def test_another_image_size_than_the_checkpoint_tells_is_refused(
+    size: tuple[int, int], part: str, network: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ckpt"
+    save_weights(network, path)
+    assert load_network(path, 67, 99).settings == network.settings
+    with pytest.raises(InputError) as caught:
+        load_network(path, *size)
+    one_line(caught, part, str(path), "leave it out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"settings.depth": np.array(9)}, "depth"),
+        ({"settings.image_width": np.array([9, 9])}, "image_width"),
+        ({"settings.image_width": np.array(227)}, "fc1.weight"),
+        ({"settings.num_classes": np.array(12)}, "fc3.weight"),
+        ({"fc3.weight": np.full((10, 4096), np.nan, np.float32)}, "NaN"),
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], part: str, network: Any, tmp_path: Path
+) -> None:
+    values = of(network) | {f"settings.{name}": np.array(value) for name, value in network.settings.items()}
+    path = write(tmp_path / "a.ckpt", values | changes)
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    one_line(caught, str(path), part)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", weights())
+    with pytest.raises(InputError) as caught:
+        load_network(path, 67, 67)
+    one_line(caught, f"{path} has no parameter fc3.bias", "another network")
 
 
 def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
@@ -170,7 +262,8 @@ def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, cap
     path = tmp_path / "a.ckpt"
     save_weights(cell(), path)
     before = path.read_bytes()
-    large = nn.SequentialCell(OrderedDict(fc1=nn.Dense(300, 300)))
+    large: Any = nn.SequentialCell(OrderedDict(fc1=nn.Dense(300, 300)))
+    large.settings = {}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a full disk: what is longer cannot be written
     try:

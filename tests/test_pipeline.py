@@ -17,7 +17,7 @@ from tests import workspaces
 from tests.workspaces import ROOT, change, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
-STAGES = ("download", "verify", "train", "evaluate")
+STAGES = ("download", "verify", "train", "evaluate", "export")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,9 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/train.py", {"train"}),
         ("stages/params.py", set()),
         ("alexnet/dataset.py", {"train"}),
-        ("alexnet/network.py", {"train", "evaluate"}),
+        ("alexnet/network.py", {"train", "evaluate", "export"}),
+        ("alexnet/classifier.py", {"export"}),
+        ("alexnet/image_file.py", set()),
         ("alexnet/generated.py", {"download"}),
     ],
 )
@@ -153,10 +155,10 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
     assert changed(project) == stages
 
 
-def test_learning_rate_reruns_train_and_evaluate(project: Path) -> None:
+def test_learning_rate_reruns_train_and_what_follows(project: Path) -> None:
     before = metrics(project, "train")["train_loss"]
     change(project, train={"learning_rate": 0.05})
-    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate"]
+    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "export"]
     assert metrics(project, "train")["train_loss"] != before
 
 
@@ -197,7 +199,7 @@ def test_an_experiment_changes_a_parameter(project: Path) -> None:
     output = run(
         project, "dvc", "exp", "run", "--name", "two", "-S", "train.seed=2", "-S", "train.validation_images=20"
     )
-    assert ran(output) == ["train", "evaluate"]
+    assert ran(output) == ["train", "evaluate", "export"]
     train = metrics(project, "train")
     assert train["steps"] == 8
     assert 0 <= train["validation_accuracy"] <= 1
@@ -231,7 +233,7 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
     assert "Success" in run(project, "dvc", "queue", "status")
     run(project, "git", "checkout", "--quiet", "alexnet/training.py")
     output = run(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "train.seed=4")
-    assert ran(output) == ["train", "evaluate"]
+    assert ran(output) == ["train", "evaluate", "export"]
     assert run(project, "git", "status", "--short") == ""
     for name in ("queued", "temporary"):
         assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]

@@ -1,0 +1,36 @@
+"""A network whose answers differ from image to image, and images to ask it about."""
+
+import mindspore as ms
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.evaluation import logits_of
+from alexnet.generated import draw
+from alexnet.network import AlexNet
+
+
+def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
+    """Return a network with weights large enough for its answers to differ, as after a training."""
+    network, rng = AlexNet(num_classes, image_height, image_width, 0.5), np.random.default_rng(0)
+    for name, parameter in network.parameters_and_names():
+        deviation = np.sqrt(2 / np.prod(parameter.shape[1:])) if name.endswith("weight") else 0.1
+        parameter.set_data(ms.Tensor(rng.normal(0, deviation, parameter.shape).astype(np.float32)))
+    logits = logits_of(network, photographs(100), 100)  # each class's to mean 0 and deviation 1, lest one wins always
+    scale, mean = logits.std(axis=0), logits.mean(axis=0)
+    network.fc3.weight.set_data(ms.Tensor(network.fc3.weight.asnumpy() / scale[:, None]))
+    network.fc3.bias.set_data(ms.Tensor((network.fc3.bias.asnumpy() - mean) / scale))
+    return network
+
+
+def photographs(count: int) -> NDArray[np.uint8]:
+    """Return images of all ten kinds that are drawn here, of shape (count, 3, 32, 32)."""
+    kinds = [draw(kind, -(-count // 10), np.random.default_rng(kind)) for kind in range(10)]
+    images: NDArray[np.uint8] = np.stack(kinds, axis=1).reshape(-1, 3, 32, 32)[:count]
+    return images
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the softmax of logits of shape (N, num_classes)."""
+    powers = np.exp(logits.astype(np.float64))
+    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result

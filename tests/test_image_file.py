@@ -1,0 +1,162 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.Image import Exif
+
+from alexnet.errors import InputError
+from alexnet.image_file import read_image
+from tests.conftest import one_line
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def encoded(image: Image.Image, encoding: str = "PNG", **options: Any) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, encoding, **options)
+    file.seek(0)
+    return file
+
+
+def half(mode: str, left: Any, right: Any, palette: list[int] | None = None) -> Image.Image:
+    """An image of 64x64 pixels, its left and its right half each of one colour."""
+    image = Image.new(mode, (64, 64), right)
+    image.paste(left, (0, 0, 32, 64))
+    if palette:
+        image.putpalette(palette)
+    return image
+
+
+def grey(kind: type, left: float, right: float) -> Image.Image:
+    """An image of 64x64 pixels in greyscale of a type of number."""
+    return Image.fromarray(np.repeat(np.array([[left, right]], kind), 64, axis=0).repeat(32, axis=1))
+
+
+def halves(image: np.ndarray) -> list[list[int]]:
+    """The colours of the left and of the right half."""
+    assert (image.shape, image.dtype) == ((32, 32, 3), np.uint8)
+    return [image[16, 4].tolist(), image[16, 27].tolist()]
+
+
+def png(width: int, height: int) -> io.BytesIO:
+    """A PNG that says it has this size and has hardly any pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("encoding", ["PNG", "BMP", "TIFF", "PPM"])
+def test_an_image_of_cifars_size_stays_as_it_is(encoding: str) -> None:
+    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(PIXELS), encoding)), PIXELS)
+
+
+PALETTE = [250, 10, 20, 30, 200, 100]
+RED, GREEN = PALETTE[:3], PALETTE[3:]
+
+MODES: dict[str, tuple[Callable[[], io.BytesIO], list[list[int]]]] = {
+    "1": (lambda: encoded(half("1", 0, 1)), [[0] * 3, [255] * 3]),
+    "L": (lambda: encoded(half("L", 7, 200)), [[7] * 3, [200] * 3]),
+    "LA": (lambda: encoded(half("LA", (7, 255), (7, 0))), [[7] * 3, [255] * 3]),
+    "L with transparency": (lambda: encoded(half("L", 7, 200), transparency=7), [[255] * 3, [200] * 3]),
+    "P": (lambda: encoded(half("P", 0, 1, PALETTE)), [RED, GREEN]),
+    "P in a GIF": (lambda: encoded(half("P", 0, 1, PALETTE), "GIF"), [RED, GREEN]),
+    "P with transparency": (lambda: encoded(half("P", 0, 1, PALETTE), transparency=1), [RED, [255] * 3]),
+    "RGB": (lambda: encoded(half("RGB", (*RED,), (*GREEN,))), [RED, GREEN]),
+    "RGB with transparency": (
+        lambda: encoded(half("RGB", (*RED,), (*GREEN,)), transparency=(*RED,)),
+        [[255] * 3, GREEN],
+    ),
+    "RGBA": (lambda: encoded(half("RGBA", (0, 0, 0, 0), (0, 0, 0, 153))), [[255] * 3, [102] * 3]),
+    "CMYK": (lambda: encoded(half("CMYK", (255, 0, 0, 0), (0, 0, 255, 0)), "TIFF"), [[0, 255, 255], [255, 255, 0]]),
+    "LAB": (lambda: encoded(half("LAB", (0, 128, 128), (255, 128, 128)), "TIFF"), [[0] * 3, [255] * 3]),
+    "16 bits, PNG": (lambda: encoded(grey(np.uint16, 0x4040, 0xFFFF)), [[64] * 3, [255] * 3]),
+    "16 bits, TIFF": (lambda: encoded(grey(np.uint16, 0x4040, 0xFFFF), "TIFF"), [[64] * 3, [255] * 3]),
+    "16 bits, PGM": (lambda: encoded(grey(np.uint16, 0x4040, 0xFFFF), "PPM"), [[64] * 3, [255] * 3]),
+    "32 bits": (lambda: encoded(grey(np.int32, 0x4040, 0x12345), "TIFF"), [[64] * 3, [255] * 3]),
+    "floating point": (lambda: encoded(grey(np.float32, 0.2, np.nan), "TIFF"), [[51] * 3, [0] * 3]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode(mode: str) -> None:
+    file, expected = MODES[mode]
+    np.testing.assert_allclose(halves(read_image(file())), expected, atol=1)
+
+
+def test_a_larger_image_is_averaged_not_sampled() -> None:
+    chequers = np.indices((320, 320)).sum(axis=0) % 2 * np.uint8(200)
+    assert abs(read_image(encoded(Image.fromarray(chequers.astype(np.uint8)))).astype(int) - 100).max() < 5
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 30), (30, 90), (91, 31), (96, 32), (400, 3000)])
+def test_the_square_in_the_middle_is_taken(width: int, height: int) -> None:
+    size = min(width, height)
+    image = Image.new("RGB", (width, height), "red")
+    left, top = (width - size) // 2, (height - size) // 2
+    image.paste("blue", (left, top, left + size, top + size))
+    found = read_image(encoded(image))
+    np.testing.assert_array_equal(found[2:-2, 2:-2], np.broadcast_to([0, 0, 255], (28, 28, 3)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (33, 2)])
+def test_a_small_image_is_enlarged(size: tuple[int, int]) -> None:
+    assert halves(read_image(encoded(Image.new("RGB", size, "red")))) == [[255, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(("orientation", "row", "column"), [(1, 0, 16), (3, -1, 16), (6, 16, -1), (8, 16, 0)])
+def test_exif_orientation(orientation: int, row: int, column: int) -> None:
+    image, exif = Image.new("RGB", (64, 64)), Exif()
+    image.paste("white", (0, 0, 64, 16))
+    exif[0x0112] = orientation
+    found = read_image(encoded(image, "JPEG", exif=exif))
+    assert found[row, column].min() > 250
+    assert (found > 127).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_first_of_several_frames() -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    assert halves(read_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))) == [[255, 0, 0]] * 2
+
+
+PHOTO = Image.fromarray(np.random.default_rng(1).integers(0, 256, (99, 150, 3), np.uint8))
+WHOLE = {encoding: encoded(PHOTO, encoding).getvalue() for encoding in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP")}
+
+BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = {
+    "nothing": (lambda: io.BytesIO(), "no image of a format that Pillow reads"),
+    "text": (lambda: io.BytesIO(b"a cat\n"), "no image of a format that Pillow reads"),
+    "zeros": (lambda: io.BytesIO(bytes(9999)), "no image of a format that Pillow reads"),
+    "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image of a format"),
+    "no pixels": (lambda: png(0, 0), "no image of a format"),
+    "fewer pixels than it says": (lambda: png(999, 999), "cannot be read"),
+    "a decompression bomb": (lambda: png(60_000, 60_000), "decompression bomb"),
+    "a changed byte": (
+        lambda: io.BytesIO(WHOLE["PNG"][:5000] + bytes([WHOLE["PNG"][5000] ^ 255]) + WHOLE["PNG"][5001:]),
+        "cannot be read",
+    ),
+} | {
+    f"half a {encoding}": (lambda data=data: io.BytesIO(data[: len(data) // 2]), "cannot be read")
+    for encoding, data in WHOLE.items()
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_image_is_told_in_one_line(kind: str) -> None:
+    file, part = BAD[kind]
+    with pytest.raises(InputError) as caught:
+        read_image(file())
+    one_line(caught, part)
+
+
+def test_a_large_photograph_is_no_bomb(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40 - 1)
+    assert halves(read_image(encoded(Image.new("RGB", (40, 40), "red")))) == [[255, 0, 0]] * 2
+    assert not recwarn

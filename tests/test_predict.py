@@ -1,0 +1,153 @@
+"""`python -m alexnet predict` as users run it, beside nothing but the library."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.checkpoint import save_weights
+from alexnet.cifar10 import CLASS_NAMES
+from alexnet.classifier import Classifier, likeliest
+from alexnet.errors import InputError
+from alexnet.evaluation import logits_of
+from tests import workspaces
+from tests.conftest import ROOT, one_line
+from tests.networks import photographs, probabilities, varied
+
+IMAGES = photographs(3)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return varied(10, 67, 67)
+
+
+@pytest.fixture(scope="module")
+def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
+    folder = tmp_path_factory.mktemp("predict")
+    shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
+    save_weights(network, folder / "models" / "alexnet.ckpt")
+    ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number}.png")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:1000])
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(network: Any) -> list[dict[str, float]]:
+    """Of each image its three likeliest classes, from the evaluation's logits."""
+    answers = probabilities(logits_of(network, IMAGES, 3))
+    order = np.argsort(-answers, axis=1)[:, :3]
+    assert len(np.unique(order[:, 0])) > 1
+    return [{CLASS_NAMES[i]: float(row[i]) for i in best} for row, best in zip(answers, order, strict=True)]
+
+
+def predict(folder: Path, *arguments: str | bytes, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-m", "alexnet", "predict", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=workspaces.environment(), input=given, capture_output=True, timeout=300, check=False
+    )
+
+
+def line(name: str, classes: dict[str, float]) -> str:
+    return f"{name}: {', '.join(f'{label} {probability:.3f}' for label, probability in classes.items())}"
+
+
+def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, float]]) -> None:
+    done = predict(folder, "0.png", "1.png", "2.png")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
+
+
+def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
+    names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\udcff.png", "2.png"]
+    shutil.copy(folder / "2.png", folder / "a\n\udcff.png")
+    done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
+    (folder / "a\n\udcff.png").unlink()
+    assert done.returncode == 2
+    answers = [line("0.png", expected[0]), line("-", expected[1]), line("a\n\udcff.png", expected[2])]
+    answers.append(line("2.png", expected[2]))
+    assert done.stdout == os.fsencode("".join(f"{answer}\n" for answer in answers))
+    assert done.stderr.decode().splitlines() == [
+        "ERROR: none.png: cannot be read: No such file or directory",
+        "ERROR: notes.txt: no image of a format that Pillow reads",
+        "ERROR: models: cannot be read: Is a directory",
+        "ERROR: cut.png: an image that cannot be read: image file is truncated",
+    ]
+
+
+def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dict[str, float]]) -> None:
+    done = predict(folder, "--json", "0.png", "notes.txt", "1.png", "none.png")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    assert document["failures"] == [
+        {"image": "notes.txt", "error": "no image of a format that Pillow reads"},
+        {"image": "none.png", "error": "cannot be read: No such file or directory"},
+    ]
+    assert [prediction["image"] for prediction in document["predictions"]] == ["0.png", "1.png"]
+    for prediction, classes in zip(document["predictions"], expected, strict=False):
+        found = {one["class"]: one["probability"] for one in prediction["classes"]}
+        assert list(found) == list(classes)
+        assert found == pytest.approx(classes, abs=1e-5)
+
+
+def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, float]]) -> None:
+    size = ("--image_height", "67", "--image_width", "67")
+    pipe, end = os.pipe()
+    with os.fdopen(end, "wb") as file:
+        file.write((folder / "0.png").read_bytes())
+    command = [sys.executable, "-m", "alexnet", "predict", "--model", "zoo.ckpt", *size, f"/dev/fd/{pipe}"]
+    options: dict[str, Any] = {"cwd": folder, "env": workspaces.environment(), "capture_output": True, "text": True}
+    done = subprocess.run(command, pass_fds=[pipe], timeout=300, check=False, **options)
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--model", "none.ckpt"], ["no checkpoint at none.ckpt", "train first"]),
+        (["--model", "zoo.ckpt"], ["zoo.ckpt does not say", "image_height and image_width"]),
+        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (4096, 256)"]),
+        (["--image_width", "227"], ["image_width is 227, but models/alexnet.ckpt says 67"]),
+        (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
+    ],
+)
+def test_a_model_that_cannot_be_asked_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
+    done = predict(folder, "0.png", "--json", *arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    (told,) = done.stderr.decode().splitlines()
+    assert told.startswith("ERROR: ")
+    for part in parts:
+        assert part in told
+
+
+def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
+    class Even(ms.nn.Cell):
+        class_names = ("cat", "dog")
+
+        def construct(self, images: Any) -> Any:
+            return ms.ops.zeros((len(images), 2)) + 0.5
+
+    assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
+
+
+def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
+    huge = varied(10, 67, 67)
+    huge.fc2.weight.set_data(ms.Tensor(np.full((4096, 4096), 3e38, np.float32)))
+    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 2048))))
+    with pytest.raises(InputError) as caught:
+        likeliest(Classifier(huge), np.full((32, 32, 3), 99, np.uint8), 3)
+    one_line(caught, "NaN")
