@@ -13,6 +13,12 @@ from alexnet.errors import InputError
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = len(CLASS_NAMES)
 
+
+def class_name(label: int) -> str:
+    """Return the name of a class; an output of the network that stands for none is `class 10` and so on."""
+    return CLASS_NAMES[label] if label < NUM_CLASSES else f"class {label}"
+
+
 CHANNELS, HEIGHT, WIDTH = 3, 32, 32
 RECORD_BYTES = 1 + CHANNELS * HEIGHT * WIDTH
 """A record is one byte of label, then the red, the green and the blue plane, each row by row."""

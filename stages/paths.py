@@ -14,6 +14,7 @@ TIMING = Path("metrics/timing.json")
 TRAIN_CURVES = Path("plots/train.csv")
 
 EVAL_METRICS = Path("metrics/eval.json")
+LOGITS = Path("predictions/logits.npy")
 PER_CLASS = Path("metrics/per_class.json")
 CONFUSION = Path("plots/confusion.csv")
 
