@@ -11,12 +11,15 @@ DATA_REPORT = Path("metrics/data.json")
 CHECKPOINT = Path("models/alexnet.ckpt")
 TRAIN_METRICS = Path("metrics/train.json")
 TIMING = Path("metrics/timing.json")
+CURVES = Path("dvclive/plots/metrics")
 TRAIN_CURVES = Path("plots/train.csv")
 
 EVAL_METRICS = Path("metrics/eval.json")
 LOGITS = Path("predictions/logits.npy")
 PER_CLASS = Path("metrics/per_class.json")
 CONFUSION = Path("plots/confusion.csv")
+
+REPORT = Path("report")
 
 
 def workspace() -> Path:
