@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 
 from alexnet.curves import Curve
 from alexnet.predictions import Calibration
@@ -35,6 +36,7 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 
 DPI = 200
 MEANS = 50
+"""The points of a curve's bold line; one with no more has a mark at each, lest a single one be invisible."""
 FILTERS_A_ROW = 12
 FILTER_SCALE = 6
 """Pixels of the picture to a weight of a filter, along each axis."""
@@ -95,7 +97,7 @@ def curves(named: Mapping[str, Curve], title: str, y_label: str, theme: Theme, t
                 axes.plot(*curve, color=line.get_color(), linewidth=0.6, alpha=0.35, zorder=line.get_zorder() - 1)
         axes.set(title=title, xlabel="step", ylabel=y_label)
         axes.set_ylim(0, top if top else max(0.0, *(1.08 * curve.values.max() for curve in named.values())) or 1)
-        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if len(named) > 1:
             axes.legend(loc="best")
     return png.getvalue()

@@ -142,6 +142,7 @@ def write_report(results: Results, folder: Path) -> None:
         results=results,
         pictures=drawn,
         calibration=calibration,
+        means=pictures.MEANS,
         mistakes=mistakes,
         mistakes_in_all=len(split) - int(matrix.trace()),
         rows=rows,

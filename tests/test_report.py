@@ -203,7 +203,8 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "1 h 12 min 57 images/s",
         "CPU 1 worker, 2 threads",
         "57.0 M weights 227\N{MULTIPLICATION SIGN}224 pixels",
-        "Trained for 3 epochs on 50,000 images",
+        "Trained for 3 epochs on 50,000 images, resized to 227",
+        "Bold: 50 means of them.",
         "model zoo, Ascend 910 0.8832 9.86 17 min",
         "model zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",
@@ -257,6 +258,7 @@ def test_no_mistake_is_said(written: dict[str, Path], page: Page) -> None:
 
 def test_outputs_that_stand_for_no_class(written: dict[str, Path], page: Page) -> None:
     page.goto((written["all wrong, twelve outputs, one point"] / "index.html").as_uri())
+    assert "Bold:" not in page.inner_text("body")
     predicted = CASES["all wrong, twelve outputs, one point"].logits.argmax(axis=1)
     shown = page.locator(".mistakes i").all_inner_texts()
     assert sorted(shown) == sorted(CLASS_NAMES[p] if p < 10 else f"class {p}" for p in predicted)
