@@ -48,12 +48,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Evaluation:
     """How a network did on a split.
 
+    logits: float32 of shape (N, num_classes), in the order of the images.
     predicted: int64 of shape (N,), the class of the largest logit.
     accuracy: share of images whose class was predicted.
     loss: mean softmax cross entropy, in nats.
     per_class: class name to accuracy on the images of that class; classes without images are left out.
     """
 
+    logits: np.ndarray
     predicted: np.ndarray
     accuracy: float
     loss: float
@@ -67,4 +69,4 @@ def evaluate(network: AlexNet, split: Split, batch_size: int, mirror: bool = Fal
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels
     per_class = {CLASS_NAMES[label]: float(right[split.labels == label].mean()) for label in np.unique(split.labels)}
-    return Evaluation(predicted, float(right.mean()), float(loss), per_class)
+    return Evaluation(logits, predicted, float(right.mean()), float(loss), per_class)

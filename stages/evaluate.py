@@ -1,9 +1,11 @@
-"""Stage evaluate: a checkpoint on the test images, to metrics and a confusion matrix.
+"""Stage evaluate: a checkpoint on the test images, to its answers, metrics and a confusion matrix.
 
 With any of the model zoo's flags it only prints the accuracy and leaves DVC's outputs alone.
 """
 
 import csv
+
+import numpy as np
 
 from alexnet import cifar10, device
 from alexnet.atomic import replacing, write_json
@@ -28,6 +30,8 @@ def main() -> None:
     metrics = {"accuracy": result.accuracy, "loss": result.loss, "images": len(split)}
     write_json(paths.EVAL_METRICS, metrics | ({"generated": True} if split.generated else {}))
     write_json(paths.PER_CLASS, result.per_class)
+    with replacing(paths.LOGITS) as new:
+        np.save(new, result.logits)
     with replacing(paths.CONFUSION) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("actual", "predicted"))

@@ -12,13 +12,16 @@ CHECKPOINT = Path("models/alexnet.ckpt")
 TRAIN_METRICS = Path("metrics/train.json")
 TIMING = Path("metrics/timing.json")
 LIVE = Path("dvclive")
+CURVES = LIVE / "plots" / "metrics"
 
 EVAL_METRICS = Path("metrics/eval.json")
+LOGITS = Path("predictions/logits.npy")
 PER_CLASS = Path("metrics/per_class.json")
 CONFUSION = Path("plots/confusion.csv")
 
 ONNX = Path("models/alexnet.onnx")
 MINDIR = Path("models/alexnet.mindir")
+REPORT = Path("report")
 
 
 def workspace() -> Path:

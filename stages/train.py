@@ -178,7 +178,7 @@ def write_outputs(
     }
     write_json(outputs / paths.TIMING, timing)
     for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
-        curve = outputs / paths.LIVE / "plots" / "metrics" / "eval" / f"{name}.tsv"
+        curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
             write_text(curve, f"step\t{name}\n")
 

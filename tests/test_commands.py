@@ -154,7 +154,15 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
     done = run("-m", "stages.evaluate")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{{'Accuracy': {expected.accuracy}}}\n"
-    assert files_of(small) - before == {"metrics/eval.json", "metrics/per_class.json", "plots/confusion.csv"}
+    assert files_of(small) - before == {
+        "metrics/eval.json",
+        "metrics/per_class.json",
+        "plots/confusion.csv",
+        "predictions/logits.npy",
+    }
+    logits = np.load(small / "predictions" / "logits.npy")
+    assert (logits.dtype, logits.shape) == (np.float32, (20, 10))
+    np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)
     metrics = json.loads((small / "metrics" / "eval.json").read_text(encoding="utf-8"))
     assert metrics == {"accuracy": expected.accuracy, "loss": pytest.approx(expected.loss, rel=1e-5), "images": 20}
     assert json.loads((small / "metrics" / "per_class.json").read_text(encoding="utf-8")) == expected.per_class

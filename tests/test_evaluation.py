@@ -35,6 +35,7 @@ def split(labels: NDArray[np.int32]) -> Split:
 def test_what_known_logits_come_to(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "logits_of", lambda *_: LOGITS + shift)
     result = evaluate(NETWORK, split(LABELS), 2)
+    np.testing.assert_array_equal(result.logits, LOGITS + shift)
     np.testing.assert_array_equal(result.predicted, [0, 1, 1, 2, 2])
     assert result.accuracy == 2 / 5
     by_hand = -np.mean(np.log([0.70, 0.20, 0.30, 0.30, 0.60]))

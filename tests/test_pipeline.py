@@ -17,7 +17,7 @@ from tests import workspaces
 from tests.workspaces import ROOT, change, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
-STAGES = ("download", "verify", "train", "evaluate", "export")
+STAGES = ("download", "verify", "train", "evaluate", "report", "export")
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,11 @@ def test_a_second_repro_runs_nothing(original: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value", "stages"),
     [
-        ("data", "train_images", 200, {"download", "verify"}),
-        ("model", "dropout_rate", 0.1, {"train", "evaluate"}),
-        ("train", "learning_rate", 0.1, {"train"}),
-        ("train", "threads", "auto", {"train"}),
-        ("evaluate", "batch_size", 7, {"evaluate"}),
+        ("data", "train_images", 200, {"download", "verify", "report"}),
+        ("model", "dropout_rate", 0.1, {"train", "evaluate", "report"}),
+        ("train", "learning_rate", 0.1, {"train", "report"}),
+        ("train", "threads", "auto", {"train", "report"}),
+        ("evaluate", "batch_size", 7, {"evaluate", "report"}),
         ("run", "log_steps", 3, set()),
         ("run", "keep_checkpoint_max", 3, set()),
     ],
@@ -147,6 +147,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("alexnet/classifier.py", {"export"}),
         ("alexnet/image_file.py", set()),
         ("alexnet/generated.py", {"download"}),
+        ("alexnet/report.html.j2", {"report"}),
     ],
 )
 def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], project: Path) -> None:
@@ -158,14 +159,14 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
 def test_learning_rate_reruns_train_and_what_follows(project: Path) -> None:
     before = metrics(project, "train")["train_loss"]
     change(project, train={"learning_rate": 0.05})
-    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "export"]
+    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
     assert metrics(project, "train")["train_loss"] != before
 
 
 def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
-    assert ran(run(project, "dvc", "repro")) == ["evaluate"]
+    assert ran(run(project, "dvc", "repro")) == ["evaluate", "report"]
     assert metrics(project, "eval") == pytest.approx(before)
 
 
@@ -199,7 +200,7 @@ def test_an_experiment_changes_a_parameter(project: Path) -> None:
     output = run(
         project, "dvc", "exp", "run", "--name", "two", "-S", "train.seed=2", "-S", "train.validation_images=20"
     )
-    assert ran(output) == ["train", "evaluate", "export"]
+    assert ran(output) == ["train", "evaluate", "report", "export"]
     train = metrics(project, "train")
     assert train["steps"] == 8
     assert 0 <= train["validation_accuracy"] <= 1
@@ -233,8 +234,11 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
     assert "Success" in run(project, "dvc", "queue", "status")
     run(project, "git", "checkout", "--quiet", "alexnet/training.py")
     output = run(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "train.seed=4")
-    assert ran(output) == ["train", "evaluate", "export"]
+    assert ran(output) == ["train", "evaluate", "report", "export"]
     assert run(project, "git", "status", "--short") == ""
+    commit = run(project, "git", "rev-parse", "--short", "HEAD").strip()
+    run(project, "dvc", "get", ".", "report", "--rev", "temporary", "--out", "shown")
+    assert f"<code>{commit}</code>" in (project / "shown" / "index.html").read_text(encoding="utf-8")
     for name in ("queued", "temporary"):
         assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]
 
@@ -247,7 +251,9 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
         "Learning rate": ("step", "learning rate"),
         "Confusion matrix": ("true class", "predicted class"),
     }
-    assert set(plots) == set(axes)
+    pictures = {f"report/{path.name}" for path in (original / "report").glob("*.png")}
+    assert len(pictures) == 8
+    assert set(plots) == set(axes) | pictures
     for title, (x, y) in axes.items():
         content = json.dumps(plots[title])
         assert f'"title": {{"text": "{title}"' in content

@@ -1,0 +1,437 @@
+"""The page: what it says, in a real browser, and as the stage writes it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import mindspore as ms
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from alexnet import cifar10
+from alexnet.checkpoint import write_checkpoint
+from alexnet.cifar10 import CLASS_NAMES, Split
+from alexnet.curves import Curve
+from alexnet.errors import InputError
+from alexnet.pictures import DARK, LIGHT
+from alexnet.report import Results, class_rows, duration, probability, write_report
+from stages.report import commit, main
+from tests import archives
+from tests.conftest import Run, one_line
+from tests.workspaces import change
+
+CHROMIUM = Path("/usr/bin/chromium")
+OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+OPTIONS += "--disable-component-update --disable-sync"
+PNG = {f"{name}.png" for name in ("loss", "accuracy", "learning_rate", "confusion", "per_class", "reliability")}
+PNG |= {"mistakes.png", "filters.png"}
+
+
+def answers(labels: NDArray[np.int32], right: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
+    """Logits of which about a share `right` is right."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(labels), num_classes)).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += np.where(rng.random(len(labels)) < right, 6, -6)
+    return logits
+
+
+def results(
+    images: int = 100,
+    right: float = 0.6,
+    points: int = 120,
+    num_classes: int = 10,
+    validation: bool = False,
+    generated: bool = False,
+) -> Results:
+    """What a run may have come to."""
+    labels = np.arange(images, dtype=np.int32) % 10
+    rng = np.random.default_rng(0)
+    logits = answers(labels, right, num_classes=num_classes)
+    hits = logits.argmax(axis=1) == labels
+    steps = np.arange(1, points + 1)
+    curves = {
+        "train/loss": Curve(steps, 2.3 / np.sqrt(steps)),
+        "train/accuracy": Curve(steps, 1 - 0.9 / np.sqrt(steps)),
+        "learning_rate": Curve(steps, np.full(points, 0.002)),
+    }
+    if validation:
+        curves["eval/accuracy"] = Curve(np.array([60, 120]), np.array([0.4, 0.7]))
+    return Results(
+        split=Split(rng.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8), labels),
+        logits=logits,
+        filters=rng.normal(size=(96, 3, 11, 11)).astype(np.float32),
+        curves=curves,
+        train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567},
+        evaluation={"accuracy": hits.mean(), "loss": 1.2345},
+        per_class={CLASS_NAMES[label]: hits[labels == label].mean() for label in range(10)},
+        timing={
+            "device_target": "CPU",
+            "workers": 1,
+            "threads": 2,
+            "train_seconds": 4321.0,
+            "images_per_second": 56.78,
+        },
+        data={
+            "archive": {"md5": "c32a1d4ab5d03f1284b67883e8d87530"},
+            "generated": generated,
+            "train": {"images": 50000},
+            "test": {"images": images},
+        },
+        params={
+            "data": {"urls": ["https://example.org/<i>&amp;/" + 60 * "long" + ".tar.gz"], "md5": None},
+            "model": {"num_classes": num_classes, "image_height": 227, "image_width": 224, "dropout_rate": 0.5},
+        },
+        commit="0123abc",
+    )
+
+
+CASES = {
+    "usual": results(),
+    "few wrong": results(right=0.95, validation=True),
+    "generated, none wrong": results(images=10, right=1, generated=True),
+    "all wrong, twelve outputs, one point": results(images=20, right=0, points=1, num_classes=12),
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of each case."""
+    folders = {case: tmp_path_factory.mktemp("case") / "report" for case in CASES}
+    for case, folder in folders.items():
+        write_report(CASES[case], folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        reason = f"no {CHROMIUM}: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_page() as page:
+        yield page
+
+
+FIRST_PIXEL = """() => {
+    const canvas = document.createElement("canvas").getContext("2d")
+    canvas.drawImage(document.images[0], 0, 0)
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+}"""
+
+
+def count_wrong(given: Results) -> int:
+    return int((given.logits.argmax(axis=1) != given.split.labels).sum())
+
+
+def text(page: Page, folder: Path) -> str:
+    page.goto((folder / "index.html").as_uri())
+    return " ".join(page.inner_text("body").split())
+
+
+def rgb(colour: str) -> list[int]:
+    return [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_in_a_browser(
+    scheme: Literal["light", "dark"], width: int, case: str, written: dict[str, Path], browser: Browser
+) -> None:
+    address, wrong = (written[case] / "index.html").as_uri(), count_wrong(CASES[case])
+    background = rgb({"light": LIGHT, "dark": DARK}[scheme].background)
+    messages: list[str] = []
+    requests: list[str] = []
+    with browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert len(widths) == 7 + min(25, wrong)
+        assert min(widths) > 0
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert colour == "rgb({}, {}, {})".format(*background)
+        assert page.evaluate(FIRST_PIXEL) == background, "the picture is not drawn for this scheme"
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [address]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_can_be_read_aloud(case: str, written: dict[str, Path], page: Page) -> None:
+    page.goto((written[case] / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.title().startswith("AlexNet on ")
+    assert page.evaluate("[...document.images].every(image => image.alt.length > 5)")
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(heading => heading.tagName)")
+    assert levels == ["H1", *["H2"] * (len(levels) - 1)]
+    assert page.evaluate(
+        "[...document.querySelectorAll('section')].every(section => document.getElementById("
+        "section.getAttribute('aria-labelledby')).tagName == 'H2')"
+    )
+    assert page.evaluate(
+        "[...document.querySelectorAll('table')].every(table => table.caption && "
+        "[...table.rows].every(row => row.querySelector('th[scope]')))"
+    )
+
+
+def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
+    found = text(page, written["usual"])
+    accuracy = f"{CASES['usual'].evaluation['accuracy']:.4f}"
+    for part in (
+        f"Test accuracy {accuracy}",
+        "Test loss 1.2345",
+        "9.86 PFLOP 4,686 steps",
+        "1 h 12 min 57 images/s",
+        "CPU 1 worker, 2 threads",
+        "57.0 M weights 227\N{MULTIPLICATION SIGN}224 pixels",
+        "Trained for 3 epochs on 50,000 images, resized to 227",
+        "Bold: 50 means of them.",
+        "zoo, Ascend 910 0.8832 9.86 17 min",
+        "zoo, V100 0.88512 9.86 14 min",
+        "quoted from its README",
+        f"25 of {count_wrong(CASES['usual'])}:",
+        "Its 96 filters",
+        "dropout_rate 0.5",
+        "md5 null",
+        "MD5 of the archive, which is the official one c32a1d4ab5d03f1284b67883e8d87530",
+        "Commit of the code 0123abc",
+        "https://example.org/<i>&amp;/longlong",
+    ):
+        assert part in found
+    assert "with care" not in found
+    assert "generated" not in found
+
+
+def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path], page: Page) -> None:
+    page.goto((written["few wrong"] / "index.html").as_uri())
+    given = CASES["few wrong"]
+    powers = np.exp(given.logits.astype(np.float64))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    wrong = np.flatnonzero(given.logits.argmax(axis=1) != given.split.labels)
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))]
+    assert 1 < len(wrong) < 25
+    shown = [item.split() for item in page.locator(".mistakes li").all_inner_texts()]
+    assert shown == [
+        [
+            CLASS_NAMES[given.split.labels[index]],
+            CLASS_NAMES[given.logits[index].argmax()],
+            f"{probabilities[index].max():.3f}",
+        ]
+        for index in wrong
+    ]
+    assert page.locator(".mistakes img").first.get_attribute("alt") == f"Test image {wrong[0]}"
+
+
+def test_generated_pictures_are_said_and_not_compared(written: dict[str, Path], page: Page) -> None:
+    found = text(page, written["generated, none wrong"])
+    assert page.inner_text("h1") == "AlexNet on generated pictures"
+    assert "These are not CIFAR-10" in found
+    assert "compared with nothing else" in found
+    assert "0.8832" not in found
+    assert "0.88512" not in found
+
+
+def test_no_mistake_is_said(written: dict[str, Path], page: Page) -> None:
+    found = text(page, written["generated, none wrong"])
+    assert "There is none: every test image was predicted right." in found
+    assert "truck 1 1.000 nothing" in found
+
+
+def test_outputs_that_stand_for_no_class(written: dict[str, Path], page: Page) -> None:
+    page.goto((written["all wrong, twelve outputs, one point"] / "index.html").as_uri())
+    assert "Bold:" not in page.inner_text("body")
+    predicted = CASES["all wrong, twelve outputs, one point"].logits.argmax(axis=1)
+    shown = page.locator(".mistakes i").all_inner_texts()
+    assert sorted(shown) == sorted(CLASS_NAMES[p] if p < 10 else f"class {p}" for p in predicted)
+    assert any(name.startswith("class 1") for name in shown)
+
+
+def test_another_archive_is_to_be_compared_with_care(tmp_path: Path) -> None:
+    other = replace(results(), data={**results().data, "archive": {"md5": "0" * 32}})
+    write_report(other, tmp_path / "report")
+    found = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "compare with care" in found
+    assert "which is the official one" not in found
+
+
+def test_the_same_bytes_again_and_pictures_beside_the_page(written: dict[str, Path], tmp_path: Path) -> None:
+    write_report(CASES["usual"], tmp_path / "report")
+    first, second = (
+        {path.name: path.read_bytes() for path in f.iterdir()} for f in (written["usual"], tmp_path / "report")
+    )
+    assert first == second
+    assert set(first) == PNG | {"index.html"}
+    for name in PNG:
+        assert imread(written["usual"] / name).shape[1] >= 700
+
+
+@pytest.mark.parametrize("shape", [(99, 10), (100, 9), (1000,), (100, 10)])
+def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    logits = np.full(shape, np.nan if shape == (100, 10) else 0, np.float32)
+    with pytest.raises(InputError) as caught:
+        write_report(replace(results(), logits=logits), tmp_path / "report")
+    one_line(caught, f"the logits are of shape {shape}", "expected", "(100, 10 or more)", "evaluate again")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_filters_of_no_colour_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        write_report(replace(results(), filters=np.zeros((8, 1, 5, 5))), tmp_path / "report")
+    one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
+
+
+def test_class_rows() -> None:
+    matrix = np.zeros((10, 11), np.int64)
+    matrix[2] = [0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2]
+    matrix[4, 4] = 7
+    matrix[9, 10] = 1
+    rows = class_rows(matrix, {"bird": 0.5, "deer": 1.0, "truck": 0.0})
+    assert [tuple(row) for row in rows] == [
+        ("bird", 10, 0.5, "automobile", 0.3),
+        ("deer", 7, 1.0, None, 0.0),
+        ("truck", 1, 0.0, "no class", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (59.4, "59.4 s"),
+        (59.6, "1 min 00 s"),
+        (715.1, "11 min 55 s"),
+        (3599.7, "1 h 00 min"),
+        (86_399, "24 h 00 min"),
+    ],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(1.0, "> 0.999"), (0.99951, "> 0.999"), (0.9994, "0.999"), (0.1, "0.100")])
+def test_probabilities(value: float, said: str) -> None:
+    assert probability(value) == said
+
+
+@pytest.fixture
+def finished(workspace: Path) -> Path:
+    """A workspace in which all stages before this one have run."""
+    given = results(images=20)
+    folder = workspace / "data" / "cifar-10-verify-bin"
+    folder.mkdir(parents=True)
+    (folder / cifar10.TEST_FILES[0]).write_bytes(archives.files()["test_batch.bin"])
+    (workspace / "models").mkdir()
+    write_checkpoint({"conv1.weight": ms.Tensor(given.filters)}, workspace / "models" / "alexnet.ckpt")
+    (workspace / "predictions").mkdir()
+    np.save(workspace / "predictions" / "logits.npy", given.logits)
+    metrics = {"data": given.data, "train": given.train, "eval": given.evaluation, "per_class": given.per_class}
+    (workspace / "metrics").mkdir()
+    for name, values in (metrics | {"timing": given.timing}).items():
+        (workspace / "metrics" / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
+    for name, curve in given.curves.items():
+        path = workspace / "dvclive" / "plots" / "metrics" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{step}\t{value}\n" for step, value in zip(*curve, strict=True))
+        path.write_text(f"step\t{path.stem}\n{rows}", encoding="utf-8")
+    return workspace
+
+
+def of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+
+
+def test_the_stage(finished: Path, run: Run, tmp_path: Path) -> None:
+    change(finished, train={"seed": 31415}, run={"log_steps": 27182})
+    done = run("-m", "stages.report", GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    first = of(finished)
+    assert set(first) == PNG | {"index.html"}
+    page = first["index.html"].decode()
+    for part in ("31415", "<code>unknown</code>", "urls", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"):
+        assert part in page
+    assert "27182" not in page, "what changes no result is not shown"
+
+    code = commit_code(finished)
+    validation = finished / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv"
+    validation.parent.mkdir()
+    validation.write_text("step\taccuracy\n7\t0.5\n", encoding="utf-8")
+    assert run("-m", "stages.report").returncode == 0
+    second = of(finished)
+    assert f"<code>{code}</code>" in second["index.html"].decode()
+    assert {name for name in PNG if first[name] != second[name]} == {"accuracy.png"}
+
+
+def commit_code(folder: Path) -> str:
+    """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
+    git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+    for arguments in (["init", "-q"], ["add", "stages", "alexnet"], ["commit", "-qm", "code"]):
+        subprocess.run([*git, *arguments], check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_changes_since_the_commit_are_said_when_they_are_of_code(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = commit_code(workspace)
+    monkeypatch.chdir(workspace)
+    change(workspace, train={"seed": 2})
+    assert commit() == code
+    with (workspace / "alexnet" / "network.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert commit() == f"{code}, with changes since"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "part"),
+    [
+        ("metrics/timing.json", None, "cannot read metrics/timing.json"),
+        ("metrics/eval.json", b"{", "cannot read metrics/eval.json"),
+        ("predictions/logits.npy", None, "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", b"none", "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", b"", "cannot read predictions/logits.npy"),
+        ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
+        ("models/alexnet.ckpt", None, "no checkpoint at models/alexnet.ckpt"),
+    ],
+)
+def test_a_missing_or_broken_input_is_one_line(
+    file: str, content: bytes | None, part: str, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    (finished / file).unlink()
+    if content is not None:
+        (finished / file).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        main()
+    one_line(caught, part)
+    assert not (finished / "report").exists()
+
+
+def test_a_checkpoint_of_another_network_is_one_line(finished: Path, run: Run) -> None:
+    write_checkpoint({"fc.weight": ms.Tensor(np.zeros(3, np.float32))}, finished / "models" / "alexnet.ckpt")
+    done = run("-m", "stages.report")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "ERROR: models/alexnet.ckpt has no parameter conv1.weight: it is a checkpoint of another network\n"
+    )
+    assert not (finished / "report").exists()
