@@ -1,5 +1,6 @@
 # make demo: the whole pipeline on drawn pictures, in minutes, offline but for the package index.
 # make test: lint and tests. make repro: what params.yaml says, CIFAR-10 by default.
+# make bench: how fast this machine is.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 
@@ -7,7 +8,7 @@ DEMO = data.urls=[generated] data.train_images=2000 data.test_images=500 \
 	model.image_height=67 model.image_width=67 model.dropout_rate=0 \
 	train.epoch_size=6 train.batch_size=20 train.learning_rate=0.01
 
-.PHONY: demo test repro
+.PHONY: demo test repro bench
 
 demo: .venv/run.stamp
 	-dvc exp remove -q demo 2> /dev/null
@@ -22,6 +23,9 @@ test: .venv/dev.stamp
 
 repro: .venv/run.stamp
 	dvc repro
+
+bench: .venv/dev.stamp
+	python -m benchmarks
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \

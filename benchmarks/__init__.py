@@ -1,0 +1,1 @@
+"""Benchmarks: how fast this machine trains, evaluates and saves; `python -m benchmarks --help`."""

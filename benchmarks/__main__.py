@@ -1,0 +1,141 @@
+"""Measure how fast this machine's CPU trains, evaluates and saves: JSON to a file, tables to standard output.
+
+Every case has a process of its own; figures are medians of several repetitions after warm-up. Run it in the
+repository's folder, while the machine does nothing else.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from alexnet.atomic import write_json
+from alexnet.errors import InputError
+from benchmarks import machine
+from benchmarks.bench import KINDS, QUICK, Bench, Plan, Row, thread_counts
+from benchmarks.measure import ENOUGH_REPETITIONS, ENOUGH_SECONDS
+from stages import command, params, paths
+
+RESULTS = Path("benchmarks/results.json")
+WIDTH = 100
+"""Columns of what is printed."""
+HEADINGS = {"_per_second": "/s", "image_size": "px", "batch_size": "batch", "gflop": "GFLOP", "_gb": "_GB", "mb": "MB"}
+"""What the tables have in place of parts of the names in the JSON."""
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parse()
+    given = params.read()
+    torch = torch_version(options.torch_python) if options.torch_python else None
+    plan = QUICK if options.quick else Plan(thread_counts(machine.cores()))
+    plan = replace(plan, repetitions=options.repetitions or plan.repetitions)
+    if options.output.is_dir():
+        raise InputError(f"--output is {options.output}, which is a folder, expected a file")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+
+    console = Console(width=WIDTH, highlight=False)
+    described = machine.describe() | ({"torch": torch} if torch else {})
+    console.print(*(f"{name}: {value}" for name, value in described.items()), sep="\n")
+    results: dict[str, list[Row]] = {}
+    # Where unfinished trainings have their states, so that saving is measured on the same disk.
+    place = paths.states().parent
+    place.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(prefix="bench-", dir=place, ignore_cleanup_errors=True) as folder,
+        console.status("") as status,
+    ):
+        bench = Bench(plan, given.model_dump(), Path(folder), options.torch_python, status.update)
+        for kind in KINDS:
+            if kind in options.only:
+                results[kind] = KINDS[kind](bench)
+                console.print(f"\n{KINDS[kind].__doc__}", style="bold")
+                console.print(table(results[kind]))
+    write_json(options.output, {"machine": described, "quick": options.quick} | results)
+    console.print(f"written to {options.output}")
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        metavar="KIND",
+        help=f"what to measure: {', '.join(KINDS)}; all of it by default",
+    )
+    parser.add_argument(
+        "--repetitions",
+        type=positive,
+        metavar="N",
+        help=f"of each case, {Plan.repetitions} by default; from {ENOUGH_REPETITIONS} on, only as many as take "
+        f"{ENOUGH_SECONDS} seconds",
+    )
+    parser.add_argument("--quick", action="store_true", help="the smallest cases once, to see that all of it works")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="PATH", help="JSON file, %(default)s by default"
+    )
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        default=sys.executable if importlib.util.find_spec("torch") else None,
+        help="a Python that has PyTorch, to measure its training step beside ours; this one by default, if it has",
+    )
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
+    return int(text)
+
+
+def torch_version(python: str) -> str:
+    """Return the version of a Python's PyTorch. Raises InputError when it has none."""
+    try:
+        done = subprocess.run(
+            [python, "-c", "import numpy, torch; print(torch.__version__)"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
+        raise InputError(
+            f"--torch-python is {python}, expected a Python that can import torch and numpy: {said}"
+        ) from None
+    return done.stdout.strip()
+
+
+def table(rows: list[Row]) -> Table:
+    """Return a table of all but the lists."""
+    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    result = Table(box=None, pad_edge=False, header_style="")
+    for name in names:
+        heading = name
+        for long, short in HEADINGS.items():
+            heading = heading.replace(long, short)
+        words = heading.split("_")
+        justify: Literal["left", "right"] = "left" if isinstance(rows[0][name], str) else "right"
+        result.add_column(" ".join(words), justify=justify, min_width=max(map(len, words)))
+    for row in rows:
+        result.add_row(*(cell(row[name]) for name in names))
+    return result
+
+
+def cell(value: Any) -> str:
+    """Return a value as text, a fraction with three digits or all before its point."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    command.run(main)

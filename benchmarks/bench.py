@@ -1,0 +1,210 @@
+"""What is measured, how large, and the figures that come of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from alexnet.architecture import training_pflop
+from alexnet.cifar10 import NUM_CLASSES
+from alexnet.recipe import Recipe
+from benchmarks import measure, pictures
+
+Row = dict[str, Any]
+"""Figures by name; lists are seconds a call, one for each repetition."""
+
+ZOO_BATCH_SIZE, ZOO_DROPOUT_RATE = 32, 0.5
+ZOO_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
+"""The zoo's recipe, whatever params.yaml has."""
+PIPELINE_IMAGES = 50_000
+"""MindSpore's `Cifar10Dataset` reads no other number."""
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Return 1, 2, 4, ... and the number of cores."""
+    return (*(2**power for power in range(cores.bit_length()) if 2**power < cores), cores)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large everything is.
+
+    threads: how many compute, in ascending order; all is measured with the last, what grows with threads with each.
+    repetitions: of every case, at most.
+    matmul_size: rows and columns of the matrices.
+    pipeline_size, pipeline_batches: pixels that the zoo's pipeline resizes to, and batches that a repetition reads.
+    steps: image size in pixels and batch size of each training step; the first is measured with each of `threads`.
+    evaluation_images, evaluation_batch_sizes: images that a repetition evaluates, and how many at a time.
+    changes: values in place of those in params.yaml, by section.
+    """
+
+    threads: tuple[int, ...]
+    repetitions: int = 5
+    matmul_size: int = 3072
+    pipeline_size: int = 227
+    pipeline_batches: int = 125
+    steps: tuple[tuple[int, int], ...] = ((227, 32), (227, 128), (128, 128), (96, 64), (96, 128))
+    evaluation_images: int = 1000
+    evaluation_batch_sizes: tuple[int, ...] = (10, 100, 500, 1000)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+QUICK = Plan(
+    threads=(1,),
+    repetitions=1,
+    matmul_size=256,
+    pipeline_size=67,
+    pipeline_batches=2,
+    steps=((67, 4),),
+    evaluation_images=20,
+    evaluation_batch_sizes=(10,),
+    changes={"model": {"image_height": 67, "image_width": 67}, "train": {"batch_size": 4}},
+)
+"""The same code on the smallest cases; its figures mean nothing."""
+
+
+class Bench:
+    """Carries out a plan; each of KINDS is a method that returns rows.
+
+    Args:
+        plan: what to measure.
+        params: what params.yaml has, by section.
+        folder: for what is written while measuring.
+        torch_python: a Python that has PyTorch, to measure its training step too.
+        show: is told what is being measured.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        params: dict[str, dict[str, Any]],
+        folder: Path,
+        torch_python: str | None,
+        show: Callable[[str], None],
+    ) -> None:
+        self._plan, self._folder, self._torch_python, self._show = plan, folder, torch_python, show
+        self._params = {section: values | plan.changes.get(section, {}) for section, values in params.items()}
+        train = self._params["train"]
+        self._threads = plan.threads[-1]
+        self._model = self._params["model"] | {"weight_init": train["weight_init"]}
+        self._recipe = {of.name: train[of.name] for of in fields(Recipe)}
+        self._peaks: dict[int, float] = {}
+
+    def _run(self, module: str, case: str, **arguments: Any) -> Row:
+        sizes = (f"{name} {value}" for name, value in arguments.items() if isinstance(value, int))
+        self._show(", ".join((f"{module} {case}", *sizes)))
+        return measure.run(module, case, repetitions=self._plan.repetitions, **arguments)
+
+    def matmul(self) -> list[Row]:
+        """Float32 matrix product in NumPy: the peak that training steps are compared with."""
+        size, rows = self._plan.matmul_size, []
+        for threads in self._plan.threads:
+            done = self._run("machine", "matmul", size=size, threads=threads)
+            self._peaks[threads] = 2 * size**3 / median(done["seconds"]) / 1e9
+            rows.append({"size": size, "threads": threads, "gflop_per_second": self._peaks[threads]} | done)
+        return rows
+
+    def pipeline(self) -> list[Row]:
+        """Input pipeline: ours beside one that resizes every image, as the zoo's."""
+        plan, folder = self._plan, self._folder / "pipeline"
+        pictures.write(folder, PIPELINE_IMAGES)
+        rows: list[Row] = []
+        for case, name, own in (
+            ("zoo", f"zoo: crop, flip, resize to {plan.pipeline_size} px", {"image_size": plan.pipeline_size}),
+            ("ours", "ours: crop, flip", {"dropout_rate": 0.0}),
+            ("ours", "ours: crop, flip, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE}),
+        ):
+            done = self._run(
+                "pipelines", case, folder=str(folder), batch_size=ZOO_BATCH_SIZE, batches=plan.pipeline_batches, **own
+            )
+            speed = ZOO_BATCH_SIZE * plan.pipeline_batches / median(done["seconds"])
+            zoo = rows[0]["images_per_second"] if rows else speed
+            row = {"pipeline": name, "batch_size": ZOO_BATCH_SIZE, "images_per_second": speed, "times_zoo": speed / zoo}
+            rows.append(row | done)
+        return rows
+
+    def step(self) -> list[Row]:
+        """Training step of the zoo's recipe, alone."""
+        if not self._peaks:
+            self.matmul()
+        fewer = ((*self._plan.steps[0], threads) for threads in self._plan.threads[:-1])
+        rows = []
+        for image_size, batch_size, threads in (*((*step, self._threads) for step in self._plan.steps), *fewer):
+            sizes = {"batch_size": batch_size, "threads": threads}
+            model = {"image_height": image_size, "image_width": image_size, "dropout_rate": ZOO_DROPOUT_RATE}
+            done = self._run("cases", "step", model=model | {"num_classes": NUM_CLASSES}, recipe=ZOO_RECIPE, **sizes)
+            seconds = median(done["seconds"])
+            speed = training_pflop(NUM_CLASSES, image_size, image_size, batch_size) * 1e6 / seconds
+            row = {
+                "image_size": image_size,
+                **sizes,
+                "ms": 1000 * seconds,
+                "images_per_second": batch_size / seconds,
+                "gflop_per_second": speed,
+                "share_of_peak": speed / self._peaks[threads],
+            }
+            rows.append(row | done | (self._torch_step(image_size, sizes, seconds) if self._torch_python else {}))
+        return rows
+
+    def _torch_step(self, image_size: int, sizes: Row, ours: float) -> Row:
+        row: Row = {}
+        for name, channels_last in (("torch", False), ("channels_last", True)):
+            done = self._run(
+                "torch_step",
+                "step",
+                python=self._torch_python,
+                image_size=image_size,
+                dropout_rate=ZOO_DROPOUT_RATE,
+                channels_last=channels_last,
+                **sizes,
+                **ZOO_RECIPE,
+            )
+            seconds = median(done["seconds"])
+            row |= {f"{name}_ms": 1000 * seconds, f"times_{name}": seconds / ours, f"{name}_seconds": done["seconds"]}
+        return row
+
+    def evaluation(self) -> list[Row]:
+        """Evaluation of the network of params.yaml."""
+        sizes = {"images": self._plan.evaluation_images, "threads": self._threads}
+        rows = []
+        for batch_size in self._plan.evaluation_batch_sizes:
+            done = self._run("cases", "evaluation", model=self._model, batch_size=batch_size, **sizes)
+            row = {"image_size": self._model["image_height"], "batch_size": batch_size, **sizes}
+            rows.append(row | {"images_per_second": sizes["images"] / median(done["seconds"])} | done)
+        return rows
+
+    def state(self) -> list[Row]:
+        """State of a training with params.yaml, saved and loaded."""
+        done = self._run("cases", "state", folder=str(self._folder / "state"), model=self._model, recipe=self._recipe)
+        seconds = {f"{what}_s": median(done[f"{what}_seconds"]) for what in ("save", "load")}
+        return [{"mb": done["mb"]} | seconds | done]
+
+    def stage(self) -> list[Row]:
+        """Training with params.yaml as its stage does it, beside the bare step."""
+        sizes = {"batch_size": self._params["train"]["batch_size"], "threads": self._threads}
+        params = self._params | {"train": self._params["train"] | {"threads": self._threads}}
+        done = self._run("stage", "stage", folder=str(self._folder / "stage"), params=params)
+        bare = self._run("cases", "step", model=self._model, recipe=self._recipe, **sizes)
+        bare_s, step_s, save_s = (median(times) for times in (bare["seconds"], done["seconds"], done["save_seconds"]))
+        steps = self._params["run"]["save_checkpoint_steps"]
+        if steps == "epoch":
+            steps = max(1, self._params["data"]["train_images"] // sizes["batch_size"])
+        row = {
+            "image_size": self._model["image_height"],
+            **sizes,
+            "bare_ms": 1000 * bare_s,
+            "stage_ms": 1000 * step_s,
+            "save_s": save_s,
+            "steps_a_save": steps,
+            "overhead_percent": 100 * ((step_s + save_s / steps) / bare_s - 1),
+            "start_s": done["start_s"],
+        }
+        return [row | done | {"bare_seconds": bare["seconds"]}]
+
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (Bench.matmul, Bench.pipeline, Bench.step, Bench.evaluation, Bench.state, Bench.stage)
+}
+"""What can be measured, in the order in which it is."""

@@ -1,0 +1,50 @@
+"""What is measured of the network, each a function that returns seconds a call, one for each repetition."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet import device
+from alexnet.dataset import Batches
+from alexnet.evaluation import evaluate
+from alexnet.network import AlexNet
+from alexnet.recipe import Recipe
+from alexnet.state import States
+from alexnet.step import Step
+from benchmarks import pictures
+from benchmarks.measure import repeat, serve
+
+
+def step(
+    model: dict[str, Any], recipe: dict[str, Any], batch_size: int, threads: int, repetitions: int
+) -> dict[str, Any]:
+    """Do training steps and nothing else. `model` is what AlexNet takes, `recipe` what Recipe does."""
+    _, taken = device.select("CPU", threads)
+    train_step = Step(AlexNet(**model), Recipe(**recipe))
+    batch = Batches(pictures.split(batch_size), 1, batch_size, model["dropout_rate"], seed=1)[0]
+    rate = np.float32(recipe["learning_rate"])
+    return {"threads": taken, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
+
+
+def evaluation(model: dict[str, Any], batch_size: int, images: int, threads: int, repetitions: int) -> dict[str, Any]:
+    """Evaluate `images` images, compilation included, as the stage does."""
+    _, taken = device.select("CPU", threads)
+    network, split = AlexNet(**model), pictures.split(images)
+    return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
+
+
+def state(folder: str, model: dict[str, Any], recipe: dict[str, Any], repetitions: int) -> dict[str, Any]:
+    """Save a training's state in a folder and load it again; adds its size, in 10^6 bytes."""
+    device.select("CPU")
+    train_step = Step(AlexNet(**model), Recipe(**recipe))
+    states = States(Path(folder), {}, keep_checkpoint_max=1)
+    with states.locked():
+        save_seconds = repeat(lambda: states.save(1, 1, train_step.parameters), repetitions)
+        load_seconds = repeat(lambda: train_step.set(states.newest() or {}), repetitions)
+        size = max(path.stat().st_size for path in states.folder.iterdir())
+    return {"mb": size / 1e6, "save_seconds": save_seconds, "load_seconds": load_seconds}
+
+
+if __name__ == "__main__":
+    serve(step, evaluation, state)

@@ -1,0 +1,81 @@
+"""Training as `dvc repro` runs it: the stage in a process of its own, timed by the lines that it prints."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from alexnet.errors import InputError
+from alexnet.process import LAUNCHED
+from benchmarks import pictures
+from benchmarks.measure import peak_memory_gb, serve
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SAVE_STEPS = 4
+"""Steps from one saved state to the next: few, so that several are seen."""
+WARM_UP_STEPS = 2
+
+
+def stage(folder: str, params: dict[str, dict[str, Any]], repetitions: int) -> dict[str, Any]:
+    """Train in a folder with these parameters, on as many pictures as they say, until `repetitions` states are saved.
+
+    Returns `start_s`, up to the end of the first step; `seconds` of each step after warm-up, with all that
+    training does between steps: batch, logging, DVCLive; `save_seconds`, what saving a state adds to a step, the look
+    for values that are not finite included; and `memory_gb`, the stage's peak. Raises InputError, with what the stage
+    said last, when it ends early.
+    """
+    workspace = Path(folder)
+    pictures.write(workspace / "pictures", params["data"]["train_images"])
+    steps = SAVE_STEPS * repetitions + 1
+    epochs = ceil(steps / max(1, params["data"]["train_images"] // params["train"]["batch_size"]))
+    params["train"] |= {"workers": 1, "amp_level": "O0", "validation_images": 0}
+    params["run"] |= {"log_steps": 1, "save_checkpoint_steps": SAVE_STEPS}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+    flags = {"data_path": "pictures", "ckpt_path": "ckpt", "device_target": "CPU", "epoch_size": epochs}
+    command = [sys.executable, "-m", "stages.train", *(f"--{name}={value}" for name, value in flags.items())]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        cwd=workspace,
+        env=kept | {"PYTHONPATH": str(ROOT), LAUNCHED: "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            ends, line = [], ""
+            for line in process.stdout or ():
+                if line.startswith("epoch: "):
+                    ends.append(time.perf_counter() - start)
+                if len(ends) == steps:
+                    break
+            else:
+                raise InputError(f"the training stage ended after {len(ends)} of {steps} steps: {line.strip()}")
+        finally:
+            process.kill()
+    # A line is printed before the state is saved, which so falls into the step after.
+    intervals = {number: after - before for number, (before, after) in enumerate(pairwise(ends), 1)}
+    plain = [seconds for number, seconds in intervals.items() if number >= WARM_UP_STEPS and number % SAVE_STEPS]
+    saving = [seconds for number, seconds in intervals.items() if number % SAVE_STEPS == 0]
+    typical = median(plain)
+    return {
+        "start_s": ends[0],
+        "seconds": plain,
+        "save_seconds": [seconds - typical for seconds in saving],
+        "memory_gb": peak_memory_gb(resource.RUSAGE_CHILDREN),
+    }
+
+
+if __name__ == "__main__":
+    serve(stage)

@@ -1,0 +1,152 @@
+"""The real program on its smallest cases; what it measures is not looked at, but that it measures it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.bench import KINDS, thread_counts
+from benchmarks.measure import repeat
+from tests import workspaces
+from tests.workspaces import change, run
+
+BENCH = ("python", "-m", "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose network and batches are larger than those of `--quick`."""
+    folder = workspaces.copy(tmp_path_factory.mktemp("project") / "alexnet")
+    change(folder, model={"image_height": 227, "image_width": 227}, train={"batch_size": 32})
+    return folder
+
+
+def results(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_quick_measures_everything(project: Path) -> None:
+    before = files_of(project)
+    output = run(project, *BENCH, "--quick")
+    assert files_of(project) - before == {project / "benchmarks" / "results.json"}
+    assert max(map(len, output.splitlines())) <= 100
+
+    values = results(project / "benchmarks" / "results.json")
+    assert list(values) == ["machine", "quick", *KINDS]
+    assert values["quick"] is True
+    machine = values["machine"]
+    assert {"name", "cores", "memory_gb", "system", "load_average", "python", "mindspore", "numpy"} <= set(machine)
+    for kind in KINDS:
+        assert str(KINDS[kind].__doc__) in output
+        for row in values[kind]:
+            for name in set(row) - {"pipeline", "times_zoo", "overhead_percent", "save_s", "save_seconds"}:
+                assert all(value > 0 for value in (row[name] if isinstance(row[name], list) else [row[name]])), name
+                assert not name.endswith("seconds") or kind == "stage" or len(row[name]) == 1
+
+    (matmul,) = values["matmul"]
+    assert (matmul["size"], matmul["threads"]) == (256, 1)
+    zoo, ours, masks = values["pipeline"]
+    assert "resize to 67 px" in zoo["pipeline"]
+    assert masks["times_zoo"] == masks["images_per_second"] / zoo["images_per_second"]
+    assert ours["images_per_second"] > masks["images_per_second"]
+    (step,) = values["step"]
+    assert (step["image_size"], step["batch_size"], step["threads"]) == (67, 4, 1)
+    assert step["images_per_second"] == pytest.approx(4 / step["seconds"][0])
+    assert step["share_of_peak"] == step["gflop_per_second"] / matmul["gflop_per_second"]
+    assert not any("torch" in name for name in step)
+    (evaluation,) = values["evaluation"]
+    assert (evaluation["image_size"], evaluation["batch_size"], evaluation["images"]) == (67, 10, 20)
+    (state,) = values["state"]
+    assert 4 * 2 * 21e6 < state["mb"] * 1e6 < 4 * 2 * 22e6, "weights and momentum"
+    (stage,) = values["stage"]
+    assert (stage["image_size"], stage["batch_size"], stage["threads"]) == (67, 4, 1)
+    assert stage["steps_a_save"] == workspaces.TINY["run"]["save_checkpoint_steps"]
+    assert len(stage["save_seconds"]) == 1
+    added = stage["stage_ms"] + 1000 * stage["save_s"] / stage["steps_a_save"] - stage["bare_ms"]
+    assert stage["overhead_percent"] == pytest.approx(100 * added / stage["bare_ms"])
+
+
+def test_options_choose_what_is_measured_how_often_and_where_it_goes(project: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    run(project, *BENCH, "--only", "matmul", "--repetitions", "2", "--output", str(path))
+    values = results(path)
+    assert set(values) == {"machine", "quick", "matmul"}
+    assert values["quick"] is False
+    assert [row["threads"] for row in values["matmul"]] == list(thread_counts(values["machine"]["cores"]))
+    for row in values["matmul"]:
+        assert row["size"] == 3072
+        assert len(row["seconds"]) == 2
+
+
+def test_pytorch_is_measured_by_the_python_that_is_named(project: Path, tmp_path: Path) -> None:
+    # One that stands for it, since PyTorch is no dependency of this project: a step takes it one second.
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path / "calls"}\n'
+        'if [ "$1" = -c ]; then echo 9.8.7; else echo \'{"seconds": [1.0]}\'; fi\n',
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    path = tmp_path / "results.json"
+    run(project, *BENCH, "--quick", "--only", "step", "--torch-python", str(python), "--output", str(path))
+    values = results(path)
+    assert values["machine"]["torch"] == "9.8.7"
+    (step,) = values["step"]
+    for name in ("torch", "channels_last"):
+        assert step[f"{name}_ms"] == 1000
+        assert step[f"times_{name}"] == pytest.approx(1000 / step["ms"])
+    calls = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()[1:]
+    assert all(call.startswith("-m benchmarks.torch_step step ") for call in calls)
+    given = [json.loads(call.split(maxsplit=3)[3]) for call in calls]
+    assert [arguments.pop("channels_last") for arguments in given] == [False, True]
+    sizes = {"image_size": 67, "batch_size": 4, "threads": 1, "repetitions": 1}
+    recipe = {"dropout_rate": 0.5, "learning_rate": 0.002, "momentum": 0.9}
+    assert given == [sizes | recipe] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--torch-python", "nowhere/python"), "--torch-python is nowhere/python, expected a Python that can import"),
+        (("--output", "stages"), "--output is stages, which is a folder, expected a file"),
+        (("--repetitions", "0"), "'0', expected a whole number of at least 1"),
+        (("--only", "everything"), "invalid choice: 'everything'"),
+    ],
+)
+def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], said: str, project: Path) -> None:
+    output = run(project, *BENCH, *arguments, code=2)
+    assert [line for line in output.splitlines() if said in line] == output.splitlines()[-1:]
+
+
+def test_what_fails_is_named_with_the_command_that_repeats_it(tmp_path: Path) -> None:
+    project = workspaces.copy(tmp_path / "alexnet")
+    change(project, data={"train_images": 50}, train={"batch_size": 60})
+    before = files_of(project)
+    output = run(project, *BENCH, "--only", "stage", code=2)
+    last = output.splitlines()[-1]
+    assert last.startswith("ERROR: stage failed: ")
+    assert "batch_size is 60, expected at most 50" in last
+    assert "-m benchmarks.stage stage '{" in last
+    assert files_of(project) == before
+
+
+def test_thread_counts() -> None:
+    assert thread_counts(1) == (1,)
+    assert thread_counts(2) == (1, 2)
+    assert thread_counts(6) == (1, 2, 4, 6)
+    assert thread_counts(8) == (1, 2, 4, 8)
+
+
+def test_repeat_leaves_out_the_warm_up() -> None:
+    waits = [0.5, 0.5]
+    times = repeat(lambda: time.sleep(waits.pop() if waits else 0.21), 3)
+    assert len(times) == 3
+    assert all(0.2 < seconds < 0.45 for seconds in times)
