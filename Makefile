@@ -5,8 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 
 DEMO = data.urls=[generated] data.train_images=2000 data.test_images=500 \
-	model.image_height=67 model.image_width=67 model.dropout_rate=0 \
-	train.epoch_size=6 train.batch_size=20 train.learning_rate=0.01
+	model.image_height=67 model.image_width=67 train.epoch_size=3 train.batch_size=50
 
 .PHONY: demo test repro bench
 

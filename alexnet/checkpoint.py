@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -52,9 +53,15 @@ def load_weights(network: nn.Cell, path: Path) -> None:
 
     What else is in the file (settings, the optimizer's state) is left alone. Convolution biases may be missing and are
     then 0, since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter
-    is missing, one has another shape, or a value is not finite; the network is then as it was.
+    is missing, one has another shape, a value is not finite, or the settings are not the network's; the network is then
+    as it was.
     """
-    _set_weights(network, read_checkpoint(path), path)
+    values = read_checkpoint(path)
+    told = _settings(values)
+    for name, value in getattr(network, "settings", {}).items():
+        if told.get(name, value) != value:
+            raise InputError(f"{path} is of a network with {name} {told[name]}, expected {value}: train again")
+    _set_weights(network, values, path)
 
 
 def load_network(path: Path, image_height: int | None = None, image_width: int | None = None) -> AlexNet:
@@ -68,11 +75,7 @@ def load_network(path: Path, image_height: int | None = None, image_width: int |
     the checkpoint tells, and when it tells settings that this AlexNet does not have.
     """
     values = read_checkpoint(path)
-    settings = {
-        name.removeprefix(SETTINGS): value.item()
-        for name, value in values.items()
-        if name.startswith(SETTINGS) and value.size == 1
-    }
+    settings: dict[str, Any] = _settings(values)
     given = {"image_height": image_height, "image_width": image_width}
     if settings:
         for name, value in given.items():
@@ -96,6 +99,15 @@ def load_network(path: Path, image_height: int | None = None, image_width: int |
         network = AlexNet(*arguments.args, **arguments.kwargs)
     _set_weights(network, values, path)
     return network
+
+
+def _settings(values: Mapping[str, np.ndarray]) -> dict[str, int | float | bool]:
+    # What a checkpoint tells of its network; nothing for the zoo's.
+    return {
+        name.removeprefix(SETTINGS): value.item()
+        for name, value in values.items()
+        if name.startswith(SETTINGS) and value.size == 1
+    }
 
 
 def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from alexnet import cifar10, device
 from alexnet.atomic import replacing, write_json
-from alexnet.checkpoint import load_weights
+from alexnet.checkpoint import load_network, load_weights
 from alexnet.evaluation import evaluate
 from alexnet.network import AlexNet
 from stages import command, params, paths
@@ -20,8 +20,12 @@ def main() -> None:
     given = params.read(flags.overrides)
     split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
     device.select(given.evaluate.device_target, given.evaluate.threads)
-    network = AlexNet(**given.model.model_dump())
-    load_weights(network, flags.ckpt_path or paths.CHECKPOINT)
+    if flags.given:  # the checkpoint tells its network, but for the zoo's, whose image size must be told
+        sizes = {key: getattr(given.model, key) for section, key in flags.overrides if section == "model"}
+        network = load_network(flags.ckpt_path or paths.CHECKPOINT, **sizes)
+    else:
+        network = AlexNet(**given.model.model_dump())
+        load_weights(network, paths.CHECKPOINT)
     result = evaluate(network, split, given.evaluate.batch_size, given.evaluate.mirror)
     print({"Accuracy": result.accuracy})
     if flags.given:

@@ -152,6 +152,14 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     one_line(caught, f"{path} has no parameter fc3.bias", "another network")
 
 
+def test_a_checkpoint_with_other_settings_is_refused(network: Any, tmp_path: Path) -> None:
+    # Without this, batch normalisation would be left out and the biases that it makes needless be 0, in silence.
+    path = write(tmp_path / "a.ckpt", of(network) | {"settings.batch_norm": np.array(True)})
+    with pytest.raises(InputError) as caught:
+        load_weights(network, path)
+    one_line(caught, str(path), "batch_norm True, expected False")
+
+
 def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
     """Its 2020 version has no convolution biases; a training's checkpoint has the optimizer's state."""
     before = of(network)
