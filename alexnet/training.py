@@ -13,7 +13,7 @@ from alexnet.cifar10 import Split
 from alexnet.cluster import ALONE, Worker
 from alexnet.dataset import Batches
 from alexnet.errors import InputError, Stopped
-from alexnet.evaluation import cross_entropy, evaluate
+from alexnet.evaluation import Evaluation, cross_entropy, evaluate
 from alexnet.network import AlexNet
 from alexnet.recipe import Recipe
 from alexnet.schedule import learning_rates
@@ -125,9 +125,13 @@ def train(
             observers.on_train_step_end(run)
             if step_of_epoch == steps_per_epoch:
                 if validation:
-                    context.eval_results = _validate(train_step, network, validation, batches.batch_size)
-                    history.validation_loss[epoch - 1] = context.eval_results["loss"]
-                    history.validation_accuracy[epoch - 1] = context.eval_results["accuracy"]
+                    result = _validate(train_step, network, validation, batches.batch_size)
+                    history.validation_loss[epoch - 1] = result.loss
+                    history.validation_accuracy[epoch - 1] = result.accuracy
+                    context.eval_results = {
+                        "loss": history.validation_loss[epoch - 1],
+                        "accuracy": history.validation_accuracy[epoch - 1],
+                    }
                 observers.on_train_epoch_end(run)
 
             save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
@@ -146,11 +150,11 @@ def train(
     return history
 
 
-def _validate(train_step: Step, network: AlexNet, validation: Split, batch_size: int) -> dict[str, float]:
+def _validate(train_step: Step, network: AlexNet, validation: Split, batch_size: int) -> Evaluation:
     with train_step.averaged():
         result = evaluate(network, validation, batch_size)
     network.set_train(True)
-    return {"loss": result.loss, "accuracy": result.accuracy}
+    return result
 
 
 def _failed(what: str, epoch: int, step: int, recipe: Recipe) -> InputError:

@@ -143,7 +143,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/train.py", {"train"}),
         ("stages/params.py", set()),
         ("alexnet/dataset.py", {"train"}),
-        ("alexnet/network.py", {"train", "evaluate", "export"}),
+        ("alexnet/network.py", {"train", "evaluate", "report", "export"}),
         ("alexnet/classifier.py", {"export"}),
         ("alexnet/image_file.py", set()),
         ("alexnet/generated.py", {"download"}),

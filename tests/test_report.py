@@ -370,6 +370,7 @@ def test_the_stage(finished: Path, run: Run, tmp_path: Path) -> None:
     validation = finished / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv"
     validation.parent.mkdir()
     validation.write_text("step\taccuracy\n7\t0.5\n", encoding="utf-8")
+    change(finished, train={"validation_images": 10})
     assert run("-m", "stages.report").returncode == 0
     second = of(finished)
     assert f"<code>{code}</code>" in second["index.html"].decode()

@@ -31,7 +31,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     run(folder, "dvc", "remote", "add", "--default", "storage", str(parent / "storage"))
     for version, seed in (("v1.0.0", 1), ("v1.1.0", 2)):
         change(folder, train={"seed": seed})
-        run(folder, "dvc", "repro", "export")
+        run(folder, "dvc", "repro")
         workspaces.commit(folder, version)
         for name in ARTIFACTS:
             run(folder, "git", "tag", "--annotate", f"{name}@{version}", "--message", version)
@@ -78,15 +78,15 @@ def clone(published: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def test_a_clone_pulls_what_was_pushed_and_runs_nothing(published: tuple[Path, Path], clone: Path) -> None:
-    run(clone, "dvc", "pull", "export")
+    run(clone, "dvc", "pull")
     for file in ARTIFACTS.values():
         assert (clone / "models" / file).read_bytes() == (published[0] / "models" / file).read_bytes()
-    assert ran(run(clone, "dvc", "repro", "export")) == []
+    assert ran(run(clone, "dvc", "repro")) == []
 
 
 def test_another_persons_experiment_is_evaluated_without_training(published: tuple[Path, Path], clone: Path) -> None:
     folder, _ = published
-    run(folder, "dvc", "exp", "run", "evaluate", "--name", "third", "-S", "train.seed=3")
+    run(folder, "dvc", "exp", "run", "--name", "third", "-S", "train.seed=3")
     run(folder, "dvc", "exp", "push", "origin", "third")
     run(clone, "dvc", "exp", "pull", "origin", "third")
     run(clone, "dvc", "exp", "apply", "third")
@@ -97,7 +97,7 @@ def test_another_persons_experiment_is_evaluated_without_training(published: tup
 
 
 def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_from(clone: Path) -> None:
-    run(clone, "dvc", "pull", "export")
+    run(clone, "dvc", "pull")
     rates = ["0.005", "0.01", "0.02"]
     sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.threads=1", "-S", "evaluate.threads=1"]
     run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep)

@@ -98,7 +98,7 @@ def test_weight_decay_is_of_weights_alone() -> None:
     assert {name.partition(".")[0] for name in before} >= {"conv1", "bn1", "fc1"}
     for name, value in before.items():
         share = 0.1 * 0.5 if name.endswith(".weight") else 0
-        assert decayed[name] == pytest.approx(plain[name] - share * value, rel=1e-4, abs=1e-6), name
+        np.testing.assert_allclose(decayed[name], plain[name] - share * value, 1e-4, 1e-6, err_msg=name)
 
 
 def test_label_smoothing_spreads_the_target() -> None:
@@ -132,7 +132,7 @@ def test_averages_are_what_is_returned() -> None:
     first, second, third, fourth, returned = weights
     for name in ("conv1.weight", "bn2.moving_mean", "fc3.bias"):
         average = first[name] / 8 + second[name] / 8 + third[name] / 4 + fourth[name] / 2
-        assert returned[name] == pytest.approx(average, rel=1e-4, abs=1e-6)
+        np.testing.assert_allclose(returned[name], average, 1e-4, 1e-6)
 
 
 @pytest.mark.parametrize("ema_decay", [0, 0.5])
