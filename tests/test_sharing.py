@@ -114,6 +114,6 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
     table = run(clone, "dvc", "exp", "show", *SHOW)
     assert DROP in (ROOT / "README.md").read_text(encoding="utf-8")
-    for part in ("accuracy", "pflop", "train.learning_rate", *rates):
+    for part in ("train.learning_rate", *rates):
         assert part in table
     assert max(map(len, table.splitlines())) <= 80
