@@ -25,6 +25,8 @@ RECORD_BYTES = 1 + CHANNELS * HEIGHT * WIDTH
 
 ARCHIVE_FOLDER = "cifar-10-batches-bin"
 """The folder inside the official archive."""
+OFFICIAL_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+"""Of the official archive, as its page gives it."""
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 META_FILE = "batches.meta.txt"

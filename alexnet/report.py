@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from alexnet import pictures, predictions
 from alexnet.architecture import training_pflop
 from alexnet.atomic import replacing
-from alexnet.cifar10 import CHANNELS, CLASS_NAMES, NUM_CLASSES, Split, class_name
+from alexnet.cifar10 import CHANNELS, CLASS_NAMES, NUM_CLASSES, OFFICIAL_MD5, Split, class_name
 from alexnet.curves import Curve
 from alexnet.errors import InputError
 from alexnet.pictures import DARK, LIGHT, Theme
@@ -21,8 +21,6 @@ from alexnet.pictures import DARK, LIGHT, Theme
 TEMPLATE = "report.html.j2"
 """The page's template, beside this file."""
 MISTAKES = 25
-OFFICIAL_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-"""Of the archive at https://www.cs.toronto.edu/~kriz/cifar.html, as that page gives it."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,3 @@ def photographs(count: int) -> NDArray[np.uint8]:
     kinds = [draw(kind, -(-count // 10), np.random.default_rng(kind)) for kind in range(10)]
     images: NDArray[np.uint8] = np.stack(kinds, axis=1).reshape(-1, 3, 32, 32)[:count]
     return images
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the softmax of logits of shape (N, num_classes)."""
-    powers = np.exp(logits.astype(np.float64))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result

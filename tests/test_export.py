@@ -21,10 +21,11 @@ from alexnet.cifar10 import CLASS_NAMES
 from alexnet.classifier import Classifier
 from alexnet.errors import InputError
 from alexnet.evaluation import logits_of
+from alexnet.predictions import softmax
 from stages import export as stage
 from tests import workspaces
 from tests.conftest import one_line
-from tests.networks import photographs, probabilities, varied
+from tests.networks import photographs, varied
 from tests.workspaces import run
 
 IMAGES = photographs(100)
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> NDArray[np.float64]:
     """The probabilities as the evaluation's logits have them."""
-    answers = probabilities(logits_of(load_network(folder / "models" / "alexnet.ckpt"), IMAGES, 100))
+    answers = softmax(logits_of(load_network(folder / "models" / "alexnet.ckpt"), IMAGES, 100))
     assert len(np.unique(answers.argmax(axis=1))) > 4
     return answers
 

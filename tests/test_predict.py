@@ -18,9 +18,10 @@ from alexnet.cifar10 import CLASS_NAMES
 from alexnet.classifier import Classifier, likeliest
 from alexnet.errors import InputError
 from alexnet.evaluation import logits_of
+from alexnet.predictions import softmax
 from tests import workspaces
 from tests.conftest import ROOT, one_line
-from tests.networks import photographs, probabilities, varied
+from tests.networks import photographs, varied
 
 IMAGES = photographs(3)
 
@@ -47,7 +48,7 @@ def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(network: Any) -> list[dict[str, float]]:
     """Of each image its three likeliest classes, from the evaluation's logits."""
-    answers = probabilities(logits_of(network, IMAGES, 3))
+    answers = softmax(logits_of(network, IMAGES, 3))
     order = np.argsort(-answers, axis=1)[:, :3]
     assert len(np.unique(order[:, 0])) > 1
     return [{CLASS_NAMES[i]: float(row[i]) for i in best} for row, best in zip(answers, order, strict=True)]
