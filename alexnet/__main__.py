@@ -1,5 +1,11 @@
 """The trained network on a command line: `python -m alexnet predict IMAGE...`."""
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 import argparse
 import io
 import json
@@ -51,7 +57,7 @@ def predict(flags: argparse.Namespace) -> None:
         sys.exit(2)
 
 
-def main() -> None:
+def main(interruption: Interruption) -> None:
     """Parse the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="python -m alexnet", description="AlexNet on CIFAR-10, trained.")
     commands = parser.add_subparsers(required=True)
@@ -63,9 +69,9 @@ def main() -> None:
     for size in ("image_height", "image_width"):
         command.add_argument(f"--{size}", type=int, help="of a checkpoint that does not tell it, as the model zoo's")
     cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
-    with exit_on_failure():
+    with exit_on_failure(), interruption.raising():
         predict(parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    main(INTERRUPTION)

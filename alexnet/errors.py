@@ -17,6 +17,18 @@ class WorkerError(Exception):
     """A worker of a data-parallel training died; the message names it and its log."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    Attributes:
+        exit_code: what it should exit with, as a shell has it: 130 for a Ctrl-C, 143 for a SIGTERM.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
 def tell(message: str) -> None:
     """Print an error as one line on standard error."""
     print(f"ERROR: {' '.join(message.split())}", file=sys.stderr)
@@ -27,7 +39,7 @@ def exit_on_failure() -> Iterator[None]:
     """Turn a failure in the body into one line on standard error and the end of the process; a bug is no failure.
 
     Exits with 2 for an InputError, with 1 for an OSError (a full disk, a folder that cannot be written) and for a
-    WorkerError, with 130 for a Ctrl-C.
+    WorkerError, with 130 for a Ctrl-C and 143 for a SIGTERM.
     """
     try:
         yield
@@ -40,6 +52,6 @@ def exit_on_failure() -> Iterator[None]:
     except WorkerError as error:
         tell(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         tell("interrupted")
-        sys.exit(130)
+        sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)

@@ -3,16 +3,22 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alexnet.errors import exit_on_failure
+from alexnet.interruption import Interruption
 
 
-def run(stage: Callable[[], None]) -> None:
-    """Run a stage; what it logs goes to standard output, a failure is one line and ends in `exit_on_failure`'s code."""
+def run(stage: Callable[[], None], interruption: Interruption | None = None) -> None:
+    """Run a stage; what it logs goes to standard output, a failure is one line and ends in `exit_on_failure`'s code.
+
+    So does an interruption, where one is given.
+    """
     handler = logging.StreamHandler(sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("alexnet").setLevel(logging.INFO)
-    with exit_on_failure(), logging_redirect_tqdm():  # lines do not break a progress bar
+    interruptions = interruption.raising() if interruption else nullcontext()
+    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # lines do not break a progress bar
         stage()

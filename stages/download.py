@@ -1,5 +1,11 @@
 """Stage download: the archive that data.urls and data.md5 name."""
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 from alexnet.download import download
 from stages import command, params, paths
 
@@ -10,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, INTERRUPTION)

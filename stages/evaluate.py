@@ -3,6 +3,12 @@
 With any of the model zoo's flags it only prints the accuracy and leaves DVC's outputs alone.
 """
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 import csv
 
 import numpy as np
@@ -44,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, INTERRUPTION)

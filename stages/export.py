@@ -1,5 +1,11 @@
 """Stage export: the checkpoint to an ONNX and a MindIR file that take raw images and give probabilities."""
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 from alexnet import device
 from alexnet.atomic import replacing
 from alexnet.checkpoint import load_network
@@ -17,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, INTERRUPTION)

@@ -1,5 +1,11 @@
 """Stage report: one page and its pictures on what a run came to, from what the stages before it left."""
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 import json
 import subprocess
 from pathlib import Path
@@ -79,4 +85,4 @@ def commit() -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, INTERRUPTION)

@@ -1,5 +1,11 @@
 """Stage verify: the archive, checked to its last record, to two folders of records and a report on them."""
 
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
+
+if __name__ == "__main__":
+    INTERRUPTION = Interruption()
+
 from alexnet.archive import verify
 from alexnet.atomic import write_json
 from alexnet.cifar10 import GENERATED
@@ -21,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, INTERRUPTION)

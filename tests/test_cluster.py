@@ -11,8 +11,8 @@ import pytest
 
 from alexnet.checkpoint import read_checkpoint
 from tests import workspaces
-from tests.test_interruption import TRAIN, no_outputs, outputs, states, trainers, wait_for, wait_until
-from tests.workspaces import change, run, start
+from tests.test_interruption import TRAIN, no_outputs, outputs, states, trainers, wait_for
+from tests.workspaces import change, run, start, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import yaml
 
 from alexnet.process import alive
 from tests import archives, workspaces
-from tests.workspaces import change, run, start
+from tests.workspaces import change, run, start, wait_until
 
 HOLD_TIMES = ("metrics/timing.json", "report")
 TRAIN = ("python", "-m", "stages.train")
@@ -88,13 +87,6 @@ def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
         if text in line:
             return
     raise AssertionError(f"no {text!r} in {''.join(seen)}")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def trainers(folder: Path) -> list[psutil.Process]:

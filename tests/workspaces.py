@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,14 @@ def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> st
     output, _ = process.communicate(timeout=600)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until a condition holds. Asserts that it does in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def commit(folder: Path, message: str = "a change") -> None:
