@@ -13,6 +13,9 @@ from alexnet.errors import InputError
 PADDING = 4
 """Pixels of black on each side before the random crop; the zoo's dataset.py has four."""
 
+DROPOUT_STEPS = 1 << 16
+"""The dropout rate is taken in steps of one such part: 16 random bits an output are drawn faster than a float32."""
+
 # The purposes a generator is made for; the same seed and step give independent streams for each.
 _SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
 
@@ -126,17 +129,25 @@ class Batches(Sequence[Batch]):
     def __getitem__(self, step):  # type: ignore[no-untyped-def]
         if not 0 <= step < len(self):
             raise IndexError(step)
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if self._shuffled[0] != epoch:
-            self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
-        chosen = self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]
+        chosen = self._chosen(step)
+        epoch = step // self.steps_per_epoch
         mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
         images = augment(self._split.images[chosen], _generator(self._seed, _AUGMENT, step), mirrored)
         keep = None
         if self._dropout_rate:
-            draws = _generator(self._seed, _DROPOUT, step).random(
-                (self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS), np.float32
-            )
-            keep = draws >= self._dropout_rate
+            shape = self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS
+            draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
+            keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
         mine = self._shard
-        return Batch(images[mine], self._split.labels[chosen][mine], None if keep is None else keep[mine])
+        return Batch(images[mine], self.labels(step), None if keep is None else keep[mine])
+
+    def labels(self, step: int) -> np.ndarray:
+        """Return the labels of a step's batch alone."""
+        return self._split.labels[self._chosen(step)][self._shard]
+
+    def _chosen(self, step: int) -> np.ndarray:
+        # The images of a step's batch, by number.
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._shuffled[0] != epoch:
+            self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
+        return self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]

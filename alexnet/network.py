@@ -119,9 +119,10 @@ class AlexNet(nn.Cell):
         x = self.max_pool2d(ops.relu(self.bn5(self.conv5(x))))
         x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
         x = ops.relu(self.fc1(x))
-        if keep is not None:
-            x = x * keep[:, 0] / (1 - self.dropout_rate)
+        if keep is None:
+            return self.fc3(ops.relu(self.fc2(x)))
+        first, second = ops.unstack(keep, 1)  # keep[:, 0] would take ten times longer on the CPU
+        x = x * first / (1 - self.dropout_rate)
         x = ops.relu(self.fc2(x))
-        if keep is not None:
-            x = x * keep[:, 1] / (1 - self.dropout_rate)
+        x = x * second / (1 - self.dropout_rate)
         return self.fc3(x)
