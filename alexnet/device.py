@@ -37,6 +37,18 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
     return target, _start_threads(threads, workers)
 
 
+def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:
+    """Return whether to sink data on a device target; `auto` does where MindSpore can.
+
+    Raises InputError when it cannot (https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html
+    names Ascend and GPU).
+    """
+    can = target != "CPU"
+    if dataset_sink_mode is True and not can:
+        raise InputError(f"dataset_sink_mode is true, but {target} has no data sinking: set it to auto or false")
+    return can if dataset_sink_mode == "auto" else bool(dataset_sink_mode)
+
+
 def _start_threads(threads: int | str, workers: int) -> int:
     # MindSpore's CPU kernels start a thread for each core the process may use when the first of them runs; neither
     # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process is

@@ -1,14 +1,16 @@
 """One training step: forward, backward, update, compiled as one graph."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
+from mindspore.dataset import GeneratorDataset
 
 from alexnet.cluster import ALONE, Worker
-from alexnet.dataset import Batch
+from alexnet.dataset import Batch, Batches
 from alexnet.network import AlexNet
 from alexnet.recipe import Recipe
 
@@ -68,7 +70,7 @@ class Step:
         average = worker.gradient_reducer(optimizer)
 
         @ms.jit
-        def update(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None, rate: ms.Tensor) -> ms.Tensor:
+        def update(images: ms.Tensor, labels: ms.Tensor, rate: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
             (_, logits), gradients = gradients_of(images, labels, keep)
             ops.assign(optimizer.learning_rate, rate)
             optimizer(average(gradients))
@@ -87,8 +89,23 @@ class Step:
 
     def __call__(self, batch: Batch, rate: np.float32) -> np.ndarray:
         """Do one step; return the logits before it, float32 of shape (N, num_classes)."""
-        images, labels, keep = (None if part is None else ms.Tensor(part) for part in batch)
-        logits = self._update(images, labels, keep, ms.Tensor(rate)).asnumpy()
+        return self._finish(self._update(*map(ms.Tensor, _columns(batch, rate).values())))
+
+    def sink(self, batches: Batches, rates: np.ndarray, first: int) -> Callable[[], np.ndarray]:
+        """Return what does the steps from `first` on, one a call, and returns what a call of this does.
+
+        A thread of its own makes the batches, and MindSpore sends them to the device's queue ahead of their steps
+        (data sinking: https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html).
+        Ascend and GPU only.
+        """
+        rows = _Rows(copy(batches), rates, first)  # a copy, for what it keeps of an epoch belongs to one thread
+        names = list(_columns(batches[first], rates[first]))
+        dataset = GeneratorDataset(rows, names, num_parallel_workers=1, shuffle=False)
+        update = ms.data_sink(self._update, dataset)
+        return lambda: self._finish(update())
+
+    def _finish(self, result: ms.Tensor) -> np.ndarray:
+        logits = result.asnumpy()
         if self._worker.workers > 1 and self._statistics:
             means = self._worker.mean(*np.concatenate([weight.asnumpy() for weight in self._statistics.values()]))
             ends = np.cumsum([weight.size for weight in self._statistics.values()])
@@ -118,3 +135,22 @@ class Step:
         """
         for name, value in values.items():
             ops.assign(self.parameters[name], ms.Tensor(value))
+
+
+def _columns(batch: Batch, rate: np.float32) -> dict[str, np.ndarray]:
+    # What the compiled update takes, in its order.
+    columns = {"images": batch.images, "labels": batch.labels, "rate": np.asarray(rate)}
+    return columns if batch.keep is None else columns | {"keep": batch.keep}
+
+
+class _Rows:
+    # What GeneratorDataset reads: the batches and rates from step `first` on.
+    def __init__(self, batches: Batches, rates: np.ndarray, first: int) -> None:
+        self._batches, self._rates, self._first = batches, rates, first
+
+    def __len__(self) -> int:
+        return len(self._batches) - self._first
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, ...]:
+        step = self._first + row
+        return tuple(_columns(self._batches[step], self._rates[step]).values())

@@ -55,6 +55,7 @@ def train(
     *,
     validation: Split | None = None,
     amp_level: str = "O0",
+    dataset_sink_mode: bool = False,
     worker: Worker = ALONE,
     states: States | None = None,
     save_checkpoint_steps: int | None = None,
@@ -69,6 +70,8 @@ def train(
         recipe: what each step does.
         validation: images to evaluate the network on after each epoch.
         amp_level: see `alexnet.step.Step`.
+        dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
+            result is the same.
         worker: which of how many this process is; their gradients are averaged.
         states: where the state is saved and found again; None saves none. A state found there is gone on from, and
             the result is the same, bit for bit on the CPU, as without the interruption.
@@ -92,6 +95,7 @@ def train(
     train_step = Step(network, recipe, worker, amp_level)
     first = _restore(states, train_step, history) if states else 0
     worker.wait_for_all()  # before one of them saves what another reads
+    sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
 
     context = _InternalCallbackParam(
         epoch_num=batches.epoch_size,
@@ -108,10 +112,10 @@ def train(
         observers.on_train_begin(run)
         for step in range(first, steps):
             start = time.perf_counter()
-            batch = batches[step]
-            logits = train_step(batch, rates[step])
-            loss = cross_entropy(logits, batch.labels).mean()
-            accuracy = (logits.argmax(axis=1) == batch.labels).mean()
+            logits = sunk_step() if sunk_step else train_step(batches[step], rates[step])
+            labels = batches.labels(step)
+            loss = cross_entropy(logits, labels).mean()
+            accuracy = (logits.argmax(axis=1) == labels).mean()
             history.loss[step], history.accuracy[step], asked = worker.mean(loss, accuracy, stop())
             history.learning_rate[step] = rates[step]
             history.seconds[step] = time.perf_counter() - start

@@ -107,8 +107,9 @@ class Evaluate(_Section):
 
 
 class Run(_Section):
-    """What cannot change a result: how often the loss is shown and the state saved, and how many states are kept."""
+    """What cannot change a result: how data gets to the device, how often the loss is shown and the state saved."""
 
+    dataset_sink_mode: Annotated[Switch | Literal["auto"], _allowed("auto, true or false")]
     log_steps: Positive
     save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number of at least 1")]
     keep_checkpoint_max: Positive

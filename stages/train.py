@@ -3,8 +3,8 @@
 With any of the model zoo's flags it leaves DVC's outputs alone and writes all of its own below --ckpt_path.
 """
 
-# Signals first, for NumPy and MindSpore start threads when they are imported.
-from stages.interruption import Interruption  # isort: split
+# Signals first, for what is imported next takes seconds, and starts threads.
+from alexnet.interruption import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
@@ -80,6 +80,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
         cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed
     )
     target, threads = device.select(config.device_target, config.threads, config.workers)
+    sink = device.sinks_data(run.dataset_sink_mode, target)
     worker = cluster.join(config.workers)
     batches = dataset.Batches(
         split,
@@ -109,6 +110,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
             Recipe(**config.model_dump(include={field.name for field in fields(Recipe)})),
             validation=validation if len(validation) else None,
             amp_level=taken["amp_level"],
+            dataset_sink_mode=sink,
             worker=worker,
             states=states,
             save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,

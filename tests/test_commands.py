@@ -1,17 +1,20 @@
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
+import psutil
 import pytest
 
 from alexnet import cifar10
 from alexnet.checkpoint import save_weights
 from alexnet.evaluation import evaluate
+from alexnet.process import alive
 from tests import archives
 from tests.conftest import Run
-from tests.workspaces import change
+from tests.workspaces import change, start, wait_until
 
 
 def files_of(workspace: Path) -> set[str]:
@@ -144,6 +147,79 @@ def test_a_bug_keeps_its_traceback(run: Run) -> None:
 def checkpoint(network: Any, small: Path) -> Path:
     save_weights(network, small / "models" / "alexnet.ckpt")
     return small / "models" / "alexnet.ckpt"
+
+
+INTERRUPTIBLE = {
+    "download": ("-m", "stages.download"),
+    "verify": ("-m", "stages.verify"),
+    "evaluate": ("-m", "stages.evaluate"),
+    "report": ("-m", "stages.report"),
+    "export": ("-m", "stages.export"),
+    "predict": ("-m", "alexnet", "predict", "image.png"),
+}
+
+
+def waits_for_signals(pid: int) -> bool:
+    """Tell whether a process has come so far as to block a Ctrl-C."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(blocked, 16) >> signal.SIGINT - 1 & 1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", INTERRUPTIBLE)
+def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, small: Path, checkpoint: Path) -> None:
+    put_test_images(small / "data" / "cifar-10-verify-bin")
+    before = files_of(small)
+    process = start(small, "python", *INTERRUPTIBLE[command])
+    wait_until(lambda: waits_for_signals(process.pid))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (code, "ERROR: interrupted\n")
+    assert files_of(small) == before
+
+
+def test_a_signal_in_the_middle_of_writing_leaves_nothing(small: Path, checkpoint: Path) -> None:
+    before = files_of(small)
+    process = start(small, "python", *INTERRUPTIBLE["export"])
+    wait_until(lambda: (small / "models" / ".alexnet.onnx.partial").exists())
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "ERROR: interrupted\n")
+    assert files_of(small) == before
+    assert not list(small.rglob("*.partial"))
+
+
+def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint: Path) -> None:
+    put_test_images(small / "data" / "cifar-10-verify-bin")
+    before = files_of(small)
+    dvc = start(
+        small,
+        "env",
+        "DVC_ROOT=.",
+        "python",
+        "-c",
+        "import subprocess, sys; subprocess.run([sys.executable, '-m', 'stages.evaluate'])",
+    )
+    wait_until(lambda: bool(psutil.Process(dvc.pid).children()))
+    (stage,) = psutil.Process(dvc.pid).children()
+    wait_until(lambda: waits_for_signals(stage.pid))
+    dvc.kill()
+    output, _ = dvc.communicate(timeout=60)  # the stage has its output too
+    assert output == "ERROR: interrupted\n"
+    wait_until(lambda: not alive(stage))
+    assert files_of(small) == before
+
+
+def test_data_sinking_is_refused_on_the_cpu(small: Path, run: Run) -> None:
+    change(small, train={"device_target": "CPU"}, run={"dataset_sink_mode": True})
+    for stage in ("download", "verify"):
+        assert run("-m", f"stages.{stage}").returncode == 0
+    before = files_of(small)
+    done = run("-m", "stages.train")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ERROR: dataset_sink_mode is true, but CPU has no data sinking: set it to auto or false\n"
+    assert files_of(small) == before
 
 
 def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint: Path, network: Any, run: Run) -> None:

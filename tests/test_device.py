@@ -68,3 +68,19 @@ def test_more_threads_than_cores_are_refused(run: Run) -> None:
 def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
     done = run("-c", "import alexnet.network; print('imported')")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "imported\n")
+
+
+@pytest.mark.parametrize(
+    ("mode", "target", "sinks"),
+    [("auto", "CPU", False), ("auto", "GPU", True), ("auto", "Ascend", True)]
+    + [(False, target, False) for target in device.TARGETS]
+    + [(True, "GPU", True), (True, "Ascend", True)],
+)
+def test_data_are_sunk_where_that_can_be(mode: bool | str, target: str, sinks: bool) -> None:
+    assert device.sinks_data(mode, target) is sinks
+
+
+def test_data_sinking_on_the_cpu_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        device.sinks_data(True, "CPU")
+    one_line(caught, "dataset_sink_mode is true", "CPU has no data sinking", "auto or false")

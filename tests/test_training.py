@@ -1,6 +1,6 @@
 """Training as a library, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mindspore as ms
 import numpy as np
@@ -14,6 +14,7 @@ from alexnet.evaluation import evaluate, logits_of
 from alexnet.network import AlexNet
 from alexnet.recipe import Recipe
 from alexnet.schedule import learning_rates
+from alexnet.step import Step
 from alexnet.training import History, train
 
 RNG = np.random.default_rng(0)
@@ -163,6 +164,43 @@ def test_mixed_precision_is_applied() -> None:
     full = train(network(), batches(), Recipe(0.01, 0.9))
     assert half.loss[-1] == pytest.approx(full.loss[-1], rel=1e-2)
     assert half.loss[-1] != full.loss[-1]
+
+
+@pytest.fixture
+def sunk_datasets(monkeypatch: pytest.MonkeyPatch) -> list[ms.dataset.Dataset]:
+    """The datasets that were sunk; in the place of the device's queue, which the CPU has not, they are read here."""
+    sunk: list[ms.dataset.Dataset] = []
+
+    def data_sink(function: Callable[..., ms.Tensor], dataset: ms.dataset.Dataset) -> Callable[[], ms.Tensor]:
+        sunk.append(dataset)
+        rows = dataset.create_tuple_iterator(num_epochs=1)
+        return lambda: function(*next(rows))
+
+    monkeypatch.setattr(ms, "data_sink", data_sink)
+    return sunk
+
+
+@pytest.mark.parametrize("dropout_rate", [0, 0.5])
+def test_sunk_data_train_alike(dropout_rate: float, sunk_datasets: list[ms.dataset.Dataset]) -> None:
+    plain, sunk = network(dropout_rate), network(dropout_rate)
+    recipe = Recipe(0.01, 0.9, lr_schedule="cosine", ema_decay=0.5)
+    expected = train(plain, batches(2, dropout_rate=dropout_rate), recipe)
+    history = train(sunk, batches(2, dropout_rate=dropout_rate), recipe, dataset_sink_mode=True)
+    assert len(sunk_datasets) == 1
+    assert sunk_datasets[0].get_dataset_size() == 6
+    assert history.loss.tolist() == expected.loss.tolist()
+    assert history.accuracy.tolist() == expected.accuracy.tolist()
+    np.testing.assert_array_equal(sunk.conv2.weight.asnumpy(), plain.conv2.weight.asnumpy())
+
+
+def test_sunk_data_start_at_any_step(sunk_datasets: list[ms.dataset.Dataset]) -> None:
+    rates = np.full(6, 0.1, np.float32)
+    step = Step(network(), Recipe(0.1, 0.9))
+    data = batches(2)
+    sunk = Step(network(), Recipe(0.1, 0.9)).sink(data, rates, 4)
+    for number in (4, 5):
+        np.testing.assert_array_equal(sunk(), step(data[number], rates[number]))
+    assert sunk_datasets[0].get_dataset_size() == 2
 
 
 def test_mindspores_callbacks_are_called(capsys: pytest.CaptureFixture[str]) -> None:
