@@ -10,9 +10,6 @@ from alexnet.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
 from alexnet.cifar10 import NUM_CLASSES, Split
 from alexnet.errors import InputError
 
-PADDING = 4
-"""Pixels of black on each side before the random crop; the zoo's dataset.py has four."""
-
 DROPOUT_STEPS = 1 << 16
 """The dropout rate is taken in steps of one such part: 16 random bits an output are drawn faster than a float32."""
 
@@ -45,16 +42,18 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
     return kept, validation
 
 
-def augment(images: np.ndarray, rng: np.random.Generator, mirrored: np.ndarray | None = None) -> np.ndarray:
+def augment(
+    images: np.ndarray, rng: np.random.Generator, crop_padding: int, mirrored: np.ndarray | None = None
+) -> np.ndarray:
     """Crop each image at random from its padded self, and mirror some.
 
-    Takes and returns uint8 of shape (N, C, H, W). mirrored: bool of shape (N,), which to mirror; None mirrors each
-    with a chance of one half.
+    Takes and returns uint8 of shape (N, C, H, W). crop_padding: pixels of black on each side. mirrored: bool of shape
+    (N,), which to mirror; None mirrors each with a chance of one half.
     """
     count, _, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+    padded = np.pad(images, ((0, 0), (0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding)))
     windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
-    top, left = rng.integers(0, 2 * PADDING + 1, (2, count))
+    top, left = rng.integers(0, 2 * crop_padding + 1, (2, count))
     cropped = windows[np.arange(count), :, top, left]
     if mirrored is None:
         mirrored = rng.random(count) < 0.5
@@ -86,6 +85,7 @@ class Batches(Sequence[Batch]):
         batch_size: images a batch.
         dropout_rate: chance of an output to be dropped; 0 makes no masks.
         seed: of shuffling, augmentation and dropout.
+        crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
         flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
             epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
             2404.00498, section 3.6).
@@ -101,6 +101,7 @@ class Batches(Sequence[Batch]):
         batch_size: int,
         dropout_rate: float,
         seed: int,
+        crop_padding: int = 4,
         flip: Literal["random", "alternating"] = "random",
         rank: int = 0,
         workers: int = 1,
@@ -117,6 +118,7 @@ class Batches(Sequence[Batch]):
         self.batch_size = batch_size
         self._dropout_rate = dropout_rate
         self._seed = seed
+        self._crop_padding = crop_padding
         self._first_mirrored = None
         if flip == "alternating":
             self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
@@ -132,7 +134,8 @@ class Batches(Sequence[Batch]):
         chosen = self._chosen(step)
         epoch = step // self.steps_per_epoch
         mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
-        images = augment(self._split.images[chosen], _generator(self._seed, _AUGMENT, step), mirrored)
+        rng = _generator(self._seed, _AUGMENT, step)
+        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored)
         keep = None
         if self._dropout_rate:
             shape = self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS

@@ -85,6 +85,7 @@ class Train(_Section):
     validation_images: Annotated[
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
+    crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
     flip: Annotated[Literal["random", "alternating"], _allowed("random or alternating")]
     weight_init: Annotated[Literal["default", "HeNormal"], _allowed("default or HeNormal")]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]

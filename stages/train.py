@@ -88,6 +88,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
         config.batch_size,
         model.dropout_rate,
         config.seed,
+        config.crop_padding,
         config.flip,
         worker.rank,
         worker.workers,

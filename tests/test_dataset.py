@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alexnet.cifar10 import Split
-from alexnet.dataset import PADDING, Batch, Batches, augment, hold_out
+from alexnet.dataset import Batch, Batches, augment, hold_out
 from alexnet.errors import InputError
 from tests.conftest import one_line
 
@@ -29,40 +29,39 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, padding: int) -> NDArray[np.uint8]:
     count, channels, height, width = images.shape
-    tops, lefts = rng.integers(0, 9, (2, count))
+    tops, lefts = rng.integers(0, 2 * padding + 1, (2, count))
     flips = rng.random(count) < 0.5
     result = np.zeros_like(images)
     for i in range(count):
         for y in range(height):
             for x in range(width):
-                from_y = y + tops[i] - 4
-                from_x = (width - 1 - x if flips[i] else x) + lefts[i] - 4
+                from_y = y + tops[i] - padding
+                from_x = (width - 1 - x if flips[i] else x) + lefts[i] - padding
                 if 0 <= from_y < height and 0 <= from_x < width:
                     for channel in range(channels):
                         result[i, channel, y, x] = images[i, channel, from_y, from_x]
     return result
 
 
-@pytest.mark.parametrize("shape", [(12, 3, 32, 32), (5, 2, 6, 9)])
-def test_augment_crops_and_flips_as_plain_loops_do(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("shape", "padding"), [((12, 3, 32, 32), 4), ((5, 2, 6, 9), 2), ((5, 2, 6, 9), 0)])
+def test_augment_crops_and_flips_as_plain_loops_do(shape: tuple[int, ...], padding: int) -> None:
     images = np.random.default_rng(3).integers(1, 256, shape, dtype=np.uint8)
     before = images.copy()
-    result = augment(images, np.random.default_rng(11))
+    result = augment(images, np.random.default_rng(11), padding)
     assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11)))
+    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding))
     np.testing.assert_array_equal(images, before)
 
 
 def test_augment_makes_every_crop_and_flip_equally_often() -> None:
     image = np.arange(1, 13, dtype=np.uint8).reshape(1, 1, 3, 4)
-    crops = augment(np.repeat(image, 16_200, axis=0), np.random.default_rng(0))
+    crops = augment(np.repeat(image, 16_200, axis=0), np.random.default_rng(0), 4)
     # A far corner leaves black alone; what is not black tells the offset and the side, but for those.
     distinct, counts = np.unique(crops.reshape(len(crops), -1), axis=0, return_counts=True)
     seen = {tuple(row): count for row, count in zip(distinct.tolist(), counts.tolist(), strict=True) if any(row)}
     offsets = (2 * (3 - 1) + 1) * (2 * (4 - 1) + 1)
-    assert PADDING == 4
     assert len(seen) == 2 * offsets
     assert all(60 < count < 145 for count in seen.values())  # 100 expected, standard deviation 10
 
@@ -159,11 +158,20 @@ def test_too_few_images_are_refused() -> None:
     one_line(caught, "batch_size is 23", "at most 22")
 
 
+@pytest.mark.parametrize("crop_padding", [0, 2])
+def test_crops_are_of_images_with_that_padding(crop_padding: int) -> None:
+    white = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.zeros(40, np.int32))
+    images = Batches(white, 1, 40, 0, 1, crop_padding)[0].images
+    black = (images == 0).all(axis=1)
+    assert black.all(axis=2).sum(axis=1).max() == crop_padding
+    assert black.all(axis=1).sum(axis=1).max() == crop_padding
+
+
 def test_alternating_flips_mirror_every_image_in_every_other_epoch() -> None:
     # Left half dark, right half bright, in the middle rows too wide apart for a crop to hide which is which.
     sides = np.zeros((40, 3, 32, 32), np.uint8)
     sides[..., 16:] = 200
-    data = Batches(Split(sides, np.arange(40, dtype=np.int32)), 4, 8, 0, 1, "alternating")
+    data = Batches(Split(sides, np.arange(40, dtype=np.int32)), 4, 8, 0, 1, flip="alternating")
     mirrored = np.zeros((4, 40), bool)
     for step, (images, labels, _) in enumerate(data):
         mirrored[step // 5, labels] = images[:, 0, 16, 8] > 100

@@ -85,6 +85,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (0, 1, "true", "yes", None)
     ),
     *(("train", "validation_images", value, "a multiple of 10 of at least 0") for value in (-10, 5, 10.0, None, True)),
+    *(
+        ("train", "crop_padding", value, "a whole number of pixels from 0 to 16")
+        for value in (-1, 17, 2.0, "2", None, True)
+    ),
     *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
@@ -105,6 +109,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "momentum", 0.999),
     ("train", "learning_rate", 1),
     ("train", "validation_images", 5000),
+    ("train", "crop_padding", 0),
     ("train", "flip", "alternating"),
     ("train", "weight_init", "HeNormal"),
     ("train", "lr_schedule", "cosine"),

@@ -54,7 +54,8 @@ def test_the_zoos_recipe_is_the_zoos(folder: Path) -> None:
     model, train = given.model, given.train
     assert (model.image_height, model.image_width, model.dropout_rate, model.batch_norm) == (227, 227, 0, False)
     assert (train.epoch_size, train.batch_size, train.learning_rate, train.momentum) == (30, 32, 0.002, 0.9)
-    assert (train.flip, train.weight_init, train.lr_schedule, train.warmup_ratio) == (
+    assert (train.crop_padding, train.flip, train.weight_init, train.lr_schedule, train.warmup_ratio) == (
+        4,
         "random",
         "default",
         "constant",
