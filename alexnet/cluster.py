@@ -26,7 +26,7 @@ POLL_SECONDS = 0.1
 GRACE_SECONDS = 10
 """How long the other workers may live on once one has ended; in a whole run they end together."""
 STOP_SECONDS = 60
-"""How long the workers have to save their state once they are asked to stop."""
+"""How long the workers have to save their state once they are asked to stop, and `msrun` to end after the last."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
                     since_stop = now
                     for process in family.values():
                         process.terminate()
-                if since_end and now - since_end > GRACE_SECONDS:
+                grace = GRACE_SECONDS if any(map(alive, family.values())) else STOP_SECONDS
+                if since_end and now - since_end > grace:
                     break
                 if since_stop and now - since_stop > STOP_SECONDS:
                     break

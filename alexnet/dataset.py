@@ -33,6 +33,8 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
             f"validation_images is {validation_images}, expected a multiple of {NUM_CLASSES} below "
             f"{fewest * NUM_CLASSES}, of the training images"
         )
+    if not validation_images:  # no copy of all the others
+        return split, Split(split.images[:0], split.labels[:0], split.generated)
     order = _generator(seed, _HOLD_OUT, 0).permutation(len(split))
     labels = split.labels[order]
     held = np.zeros(len(split), bool)
