@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from alexnet import device
 from alexnet.errors import InputError
 from tests import archives
 
@@ -24,6 +25,12 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Have what MindSpore computes in this process take one core, for there are as many test processes as cores."""
+    device.select("CPU", 1)
 
 
 @pytest.fixture(scope="session")
