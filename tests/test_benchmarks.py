@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from alexnet.architecture import HIDDEN_UNITS
 from benchmarks.bench import KINDS, thread_counts
 from benchmarks.measure import repeat
 from tests import workspaces
@@ -18,7 +19,7 @@ BENCH = ("python", "-m", "benchmarks")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project whose network and batches are larger than those of `--quick`."""
-    folder = workspaces.copy(tmp_path_factory.mktemp("project") / "alexnet")
+    folder = workspaces.copy(tmp_path_factory.mktemp("project") / "alexnet", HIDDEN_UNITS)
     change(folder, model={"image_height": 227, "image_width": 227}, train={"batch_size": 32})
     return folder
 
@@ -127,7 +128,7 @@ def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], said: str, proje
 
 
 def test_what_fails_is_named_with_the_command_that_repeats_it(tmp_path: Path) -> None:
-    project = workspaces.copy(tmp_path / "alexnet")
+    project = workspaces.copy(tmp_path / "alexnet", HIDDEN_UNITS)
     change(project, data={"train_images": 50}, train={"batch_size": 60})
     before = files_of(project)
     output = run(project, *BENCH, "--only", "stage", code=2)

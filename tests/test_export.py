@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet import device, export
+from alexnet.architecture import HIDDEN_UNITS
 from alexnet.checkpoint import load_network, save_weights
 from alexnet.cifar10 import CLASS_NAMES
 from alexnet.classifier import Classifier
@@ -37,7 +38,7 @@ SHARED = (1, 7, 100)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the stage has exported a network of twelve outputs."""
-    folder = workspaces.copy(tmp_path_factory.mktemp("exported") / "alexnet")
+    folder = workspaces.copy(tmp_path_factory.mktemp("exported") / "alexnet", HIDDEN_UNITS)
     save_weights(varied(12, 67, 99), folder / "models" / "alexnet.ckpt")
     assert run(folder, "python", "-m", "stages.export") == ""
     return folder
@@ -113,7 +114,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", ["none", "the zoo's"])
 def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network: Any, tmp_path: Path) -> None:
-    folder = workspaces.copy(tmp_path / "alexnet")
+    folder = workspaces.copy(tmp_path / "alexnet", HIDDEN_UNITS)
     checkpoint = folder / "models" / "alexnet.ckpt"
     if content == "the zoo's":
         ms.save_checkpoint(network, str(checkpoint))

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from alexnet.architecture import HIDDEN_UNITS
 from tests import archives
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +35,10 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def copy(folder: Path) -> Path:
+def copy(folder: Path, hidden_units: int = 256) -> Path:
     """Make a copy of all that belongs to the project, with a tiny archive, tiny parameters and a narrow network.
 
-    With 4096 hidden units most of a test's time goes into reading and writing states and checkpoints.
+    With as many hidden units as the project's most of a test's time goes into states and checkpoints.
     """
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -46,8 +47,9 @@ def copy(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     architecture = folder / "alexnet" / "architecture.py"
     code = architecture.read_text(encoding="utf-8")
-    assert "HIDDEN_UNITS = 4096\n" in code
-    architecture.write_text(code.replace("HIDDEN_UNITS = 4096\n", "HIDDEN_UNITS = 256\n"), encoding="utf-8")
+    line = f"HIDDEN_UNITS = {HIDDEN_UNITS}\n"
+    assert line in code
+    architecture.write_text(code.replace(line, f"HIDDEN_UNITS = {hidden_units}\n"), encoding="utf-8")
     archives.write(folder / "archive.tar.gz", archives.files())
     change(folder, **TINY)
     return folder
