@@ -11,7 +11,7 @@ from tests.test_pipeline import ran
 from tests.workspaces import ROOT, change, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
-DROP = "Created|loss|train_|epochs|steps|images|parameters|generated|data|.*threads|[a-z]+/"
+DROP = "Created|Executor|loss|train_|epochs|steps|images|parameters|generated|data|.*threads|[a-z]+/"
 SHOW = ("--only-changed", "--no-pager", "--hide-workspace", "--drop", DROP)
 """As in README.md: of the metrics the accuracy and the cost, of the parameters those of model and training."""
 
