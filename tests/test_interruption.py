@@ -234,6 +234,22 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(workspace: Path, who
     assert outputs(workspace) == whole
 
 
+@pytest.mark.parametrize("name", [".dvc/tmp", "dvclive"])
+def test_a_read_only_folder_is_one_line(name: str, workspace: Path) -> None:
+    folder = workspace / name
+    folder.mkdir(parents=True)
+    folder.chmod(0o555)
+    # Root may write everywhere, unless this is taken from it.
+    as_others = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+    output = run(workspace, *as_others, *TRAIN, code=1)
+    folder.chmod(0o755)
+    (error,) = (line for line in output.splitlines() if "ERROR" in line)
+    assert error.startswith("ERROR: Permission denied: ")
+    assert name in error
+    assert "Traceback" not in output
+    assert no_outputs(workspace)
+
+
 def test_a_loss_that_is_lost_is_one_line(workspace: Path) -> None:
     change(workspace, train={"learning_rate": 1e20}, run={"save_checkpoint_steps": "epoch"})
     output = run(workspace, *TRAIN, code=2)
