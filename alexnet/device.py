@@ -22,6 +22,11 @@ def available() -> list[str]:
     return found
 
 
+def target() -> str:
+    """Return the device target that MindSpore computes on."""
+    return str(ms.get_context("device_target"))
+
+
 def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int]:
     """Make MindSpore compute on `device_target`, with `threads` threads on the CPU; return both as taken.
 

@@ -16,6 +16,7 @@ from alexnet.architecture import (
     POOL_STRIDE,
     features,
 )
+from alexnet.convolution import Convolution
 from alexnet.errors import InputError
 
 
@@ -82,7 +83,7 @@ class AlexNet(nn.Cell):
         )
         inputs = (cifar10.CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
         self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = (
-            nn.Conv2d(
+            Convolution(
                 in_channels,
                 layer.out_channels,
                 layer.kernel_size,

@@ -30,6 +30,7 @@ from alexnet import (
     architecture,
     cifar10,
     cluster,
+    convolution,
     dataset,
     device,
     evaluation,
@@ -130,7 +131,20 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     """Return everything that decides the result."""
-    modules = (architecture, cifar10, cluster, dataset, device, evaluation, network, recipe, schedule, step, training)
+    modules = (
+        architecture,
+        cifar10,
+        cluster,
+        convolution,
+        dataset,
+        device,
+        evaluation,
+        network,
+        recipe,
+        schedule,
+        step,
+        training,
+    )
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         "model": model,
