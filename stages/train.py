@@ -166,38 +166,53 @@ def write_outputs(
     """Write the checkpoint and the metrics below a folder."""
     start = time.perf_counter()
     save_weights(alexnet, outputs / paths.CHECKPOINT)
-    save_seconds = float(history.save_seconds.sum()) + time.perf_counter() - start
+    save_seconds = time.perf_counter() - start
+    mark = {"generated": True} if generated else {}
+    write_json(outputs / paths.TRAIN_METRICS, metrics(alexnet, history, batches, model) | mark)
+    write_json(outputs / paths.TIMING, timing(history, batches, taken, save_seconds))
+    for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
+        curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
+        if not curve.exists():
+            write_text(curve, f"step\t{name}\n")
+
+
+def metrics(
+    alexnet: network.AlexNet, history: training.History, batches: dataset.Batches, model: params.Model
+) -> dict[str, int | float]:
+    """Return what training came to and cost."""
     last_epoch = slice(-batches.steps_per_epoch, None)
-    images = len(batches) * batches.batch_size
-    metrics: dict[str, Any] = {
+    values = {
         "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
         "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
         "epochs": batches.epoch_size,
         "steps": len(batches),
         "parameters": sum(parameter.size for parameter in alexnet.get_parameters()),
-        "pflop": training_pflop(model.num_classes, model.image_height, model.image_width, images),
+        "pflop": training_pflop(
+            model.num_classes, model.image_height, model.image_width, len(batches) * batches.batch_size
+        ),
     }
     if np.isfinite(history.validation_accuracy).all():
-        metrics |= {
+        values |= {
             "validation_loss": float(history.validation_loss[-1]),
             "validation_accuracy": float(history.validation_accuracy[-1]),
         }
-    write_json(outputs / paths.TRAIN_METRICS, metrics | ({"generated": True} if generated else {}))
+    return values
+
+
+def timing(
+    history: training.History, batches: dataset.Batches, taken: dict[str, Any], save_seconds: float
+) -> dict[str, Any]:
+    """Return how long training took, and on what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
-    timing = {
+    return {
         "device_target": taken["device_target"],
         "workers": taken["workers"],
         "threads": taken["threads"],
-        "images_per_second": images / train_seconds,
+        "images_per_second": len(batches) * batches.batch_size / train_seconds,
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,
-        "save_seconds": save_seconds,
+        "save_seconds": save_seconds + float(history.save_seconds.sum()),
     }
-    write_json(outputs / paths.TIMING, timing)
-    for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
-        curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
-        if not curve.exists():
-            write_text(curve, f"step\t{name}\n")
 
 
 if __name__ == "__main__":
