@@ -14,7 +14,7 @@ SMALL = 25
 
 
 class Convolution(nn.Conv2d):
-    """`nn.Conv2d`, but for how the CPU trains on small maps (of stride 1 and pad_mode `same`).
+    """`nn.Conv2d`, but for how the CPU trains on small maps (stride 1, odd kernel, pad_mode `same`).
 
     MindSpore 2.8's kernel does a matrix product an image (oneDNN's `gemm:jit`), of as many columns as the map has
     pixels. Of a map of 3x3 that are 9, and most of the time goes into reading the weights anew for each. Here it is one
@@ -26,7 +26,8 @@ class Convolution(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, **settings: Any) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, **settings)
         self.product = _Product(kernel_size)
-        self.by_product = stride == 1 and self.pad_mode == "same" and device.target() == "CPU"
+        plain = (self.stride, self.dilation, self.group, self.pad_mode) == ((1, 1), (1, 1), 1, "same")
+        self.by_product = plain and kernel_size % 2 == 1 and device.current_target() == "CPU"
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the convolution of x."""

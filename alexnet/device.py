@@ -22,7 +22,7 @@ def available() -> list[str]:
     return found
 
 
-def target() -> str:
+def current_target() -> str:
     """Return the device target that MindSpore computes on."""
     return str(ms.get_context("device_target"))
 

@@ -51,10 +51,20 @@ def test_is_a_product_where_that_is_faster(
     size: int, stride: int, pad_mode: str, target: str, training: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert SMALL == 5 * 5
-    monkeypatch.setattr(device, "target", lambda: target)
+    monkeypatch.setattr(device, "current_target", lambda: target)
     layer = Convolution(2, 2, 3, stride=stride, pad_mode=pad_mode)
     layer.set_train(training)
     products = []
     layer.product.register_forward_pre_hook(lambda *_: products.append(1))
     layer(ms.ops.ones((1, 2, size, size)))
     assert bool(products) == expected
+
+
+@pytest.mark.parametrize("setting", [{"group": 2}, {"dilation": 2}, {"kernel_size": 2}])
+def test_what_the_product_cannot_do_is_left_to_mindspore(setting: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"kernel_size": 3, "stride": 1, "pad_mode": "same"} | setting
+    ours, theirs = Convolution(4, 4, **settings), nn.Conv2d(4, 4, **settings)
+    ms.load_param_into_net(theirs, ours.parameters_dict(), strict_load=True)
+    ours.set_train(True)
+    x = ms.Tensor(np.random.default_rng(0).standard_normal((2, 4, 5, 5)), ms.float32)
+    np.testing.assert_array_equal(ours(x).asnumpy(), theirs(x).asnumpy())
