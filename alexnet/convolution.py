@@ -29,6 +29,12 @@ class Convolution(nn.Conv2d):
         plain = (self.stride, self.dilation, self.group, self.pad_mode) == ((1, 1), (1, 1), 1, "same")
         self.by_product = plain and kernel_size % 2 == 1 and device.current_target() == "CPU"
 
+    def to_float(self, dst_type: Any) -> "Convolution":
+        """Compute in another type, then by MindSpore's kernel alone: it would not cast a `bprop`'s gradients back."""
+        self.by_product = self.by_product and dst_type == ms.float32
+        super().to_float(dst_type)
+        return self
+
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the convolution of x."""
         if not (self.training and self.by_product and x.shape[2] * x.shape[3] <= SMALL):

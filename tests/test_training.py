@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mindspore.train import Callback, LossMonitor, RunContext
 
+from alexnet.architecture import CONVOLUTIONS
 from alexnet.cifar10 import Split
 from alexnet.dataset import Batches
 from alexnet.errors import InputError, Stopped
@@ -48,8 +49,9 @@ class After(Callback):
         self.do(run_context.original_args())
 
 
+@pytest.mark.parametrize("amp_level", ["O0", "O2"])
 @pytest.mark.parametrize("use_nesterov", [False, True])
-def test_updates_are_those_of_momentum(use_nesterov: bool) -> None:
+def test_updates_are_those_of_momentum(use_nesterov: bool, amp_level: str) -> None:
     # v = momentum * v + gradient; parameter -= learning_rate * v, over three steps; Nesterov's: -= learning_rate *
     # (gradient + momentum * v).
     trained = network()
@@ -63,11 +65,11 @@ def test_updates_are_those_of_momentum(use_nesterov: bool) -> None:
             gradients.append(bias_gradient(trained, context.cur_step_num))
             trained.set_train(True)
 
-    train(trained, batches(), Recipe(0.1, 0.8, use_nesterov), callbacks=[After(after)])
+    train(trained, batches(), Recipe(0.1, 0.8, use_nesterov), amp_level=amp_level, callbacks=[After(after)])
     for gradient, found in zip(gradients, biases, strict=True):
         velocity = 0.8 * velocity + gradient
         bias = bias - 0.1 * (gradient + 0.8 * velocity if use_nesterov else velocity)
-        assert found == pytest.approx(bias, rel=1e-4, abs=1e-6)
+        assert found == pytest.approx(bias, rel=1e-4, abs=1e-6 if amp_level == "O0" else 1e-3)
 
 
 def test_history() -> None:
@@ -82,16 +84,19 @@ def test_history() -> None:
     assert (history.seconds > 0).all()
 
 
-def step_of(recipe: Recipe, batch_norm: bool = False) -> AlexNet:
+def step_of(recipe: Recipe, batch_norm: bool = False, amp_level: str = "O0") -> AlexNet:
     """A network after one step."""
     trained = AlexNet(10, 67, 67, 0, batch_norm, seed=1)
-    train(trained, Batches(Split(SPLIT.images[:4], SPLIT.labels[:4]), 1, 4, 0, seed=1), recipe)
+    split = Split(SPLIT.images[:4], SPLIT.labels[:4])
+    train(trained, Batches(split, 1, 4, 0, seed=1), recipe, amp_level=amp_level)
     return trained
 
 
-def test_weight_decay_is_of_weights_alone() -> None:
+@pytest.mark.parametrize("amp_level", ["O0", "O2"])
+def test_weight_decay_is_of_weights_alone(amp_level: str) -> None:
     initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
-    with_decay, without = step_of(Recipe(0.1, 0, weight_decay=0.5), True), step_of(Recipe(0.1, 0), True)
+    with_decay = step_of(Recipe(0.1, 0, weight_decay=0.5), True, amp_level)
+    without = step_of(Recipe(0.1, 0), True, amp_level)
     before, decayed, plain = (
         {name: parameter.asnumpy() for name, parameter in network.parameters_and_names()}
         for network in (initial, with_decay, without)
@@ -164,6 +169,20 @@ def test_mixed_precision_is_applied() -> None:
     full = train(network(), batches(), Recipe(0.01, 0.9))
     assert half.loss[-1] == pytest.approx(full.loss[-1], rel=1e-2)
     assert half.loss[-1] != full.loss[-1]
+
+
+def test_mixed_precision_is_of_convolutions_and_fully_connected_layers() -> None:
+    trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
+    Step(trained, Recipe(0.01, 0.9), amp_level="O2")
+    for number, layer in enumerate(CONVOLUTIONS, 1):
+        channels = layer.out_channels
+        convolution, normalisation = getattr(trained, f"conv{number}"), getattr(trained, f"bn{number}")
+        maps = ms.ops.ones((2, convolution.in_channels, 15, 15))
+        assert convolution(maps).dtype == ms.float16
+        assert normalisation(ms.ops.ones((2, channels, 3, 3), ms.float16)).dtype == ms.float32
+    for layer in (trained.fc1, trained.fc2, trained.fc3):
+        assert layer(ms.ops.ones((2, layer.in_channels))).dtype == ms.float16
+    assert {parameter.dtype for parameter in trained.get_parameters()} == {ms.float32}
 
 
 @pytest.fixture
