@@ -43,6 +43,12 @@ class Worker:
             return local
         return ops.AllReduce()(ms.Tensor(local)).asnumpy() / self.workers
 
+    def broadcast(self, value: np.ndarray) -> np.ndarray:
+        """Return worker 0's value. Every worker must call it with an array of the same shape and dtype."""
+        if self.workers == 1:
+            return value
+        return ops.Broadcast(0)((ms.Tensor(value),))[0].asnumpy()
+
     def wait_for_all(self) -> None:
         """Return when every worker has called this."""
         self.mean(0)
@@ -83,8 +89,8 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
     What worker 0 prints goes to standard output as it comes, what the others print to `log_folder`. When `stop` says
     so, the workers get a SIGTERM. No process is left when this returns or raises.
 
-    Raises Stopped when they ended because of `stop`, InputError when a worker told one (a line `ERROR: ...`), and
-    WorkerError, which names the worker and its log, when one died of something else.
+    Raises Stopped when they ended because of `stop`, InputError when a worker told why it failed (a line `ERROR: ...`,
+    which may also be of a full disk), and WorkerError, which names the worker and its log, when one died untold.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -73,8 +73,8 @@ def train(
         dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
             result is the same.
         worker: which of how many this process is; their gradients are averaged.
-        states: where the state is saved and found again; None saves none. A state found there is gone on from, and
-            the result is the same, bit for bit on the CPU, as without the interruption.
+        states: where worker 0 saves the state and finds it again; None saves none. A state found there is gone on
+            from, and the result is the same, bit for bit on the CPU, as without the interruption.
         save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch.
         stop: asked after each step whether to end early.
         callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
@@ -93,8 +93,7 @@ def train(
         *(np.full(batches.epoch_size, np.nan, np.float32) for _ in range(2)),
     )
     train_step = Step(network, recipe, worker, amp_level)
-    first = _restore(states, train_step, history) if states else 0
-    worker.wait_for_all()  # before one of them saves what another reads
+    first = _restore(states, train_step, history, worker) if states else 0
     sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
 
     context = _InternalCallbackParam(
@@ -170,12 +169,13 @@ def _save(states: States, epoch: int, step: int, done: int, train_step: Step, hi
     states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([done])})
 
 
-def _restore(states: States, train_step: Step, history: History) -> int:
-    # Returns how many steps are done.
-    values = states.newest()
-    if values is None:
-        return 0
-    train_step.set({name: values[name] for name in train_step.parameters})
-    for name, array in vars(history).items():
-        array[:] = values[f"history.{name}"]
-    return int(values["steps_done"][0])
+def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
+    # Returns how many steps are done. Worker 0 reads and tells the others, who may be on machines without its disk.
+    values = (states.newest() or {}) if worker.rank == 0 else {}
+    done = int(worker.broadcast(np.asarray(values.get("steps_done", [0]), np.int32))[0])
+    if done:
+        own = {name: parameter.asnumpy() for name, parameter in train_step.parameters.items()}
+        train_step.set({name: worker.broadcast(values.get(name, own[name])) for name in own})
+        for name, array in vars(history).items():
+            array[:] = worker.broadcast(values.get(f"history.{name}", array))
+    return done

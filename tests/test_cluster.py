@@ -116,6 +116,23 @@ def test_a_signal_stops_all_workers_at_one_step(workspace: Path, two: Path) -> N
     assert outputs(workspace) == outputs(two)
 
 
+def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Path) -> None:
+    """As on two machines, worker 1 looks for them where there are none."""
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 3,")
+    process.terminate()
+    process.communicate(timeout=90)
+    code = (
+        "import os, runpy, sys; "
+        f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
+        "runpy.run_module('stages.train', run_name='__main__')"
+    )
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18293", "--join=True"]
+    run(workspace, *command, "--log_dir=logs", "python", "-c", code)
+    assert "resuming after epoch 1 step" in (workspace / "logs" / "worker_0.log").read_text(encoding="utf-8")
+    assert outputs(workspace) == outputs(two)
+
+
 def test_workers_do_not_outlive_their_launcher(workspace: Path) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 1,")
