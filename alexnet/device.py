@@ -37,9 +37,15 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
     found = available()
     target = found[0] if device_target == "auto" else device_target
     if target not in found:
-        raise InputError(f"device_target is {device_target}, but this machine has {', '.join(found)}: name it, or auto")
+        raise InputError(
+            f"device_target is {device_target}, but MindSpore finds {', '.join(found)} here: name it, or auto; "
+            "GLOG_v=2 in the environment shows why"
+        )
     ms.set_device(target)
-    return target, _start_threads(threads, workers)
+    count = _threads(threads, workers)
+    if target == "CPU":
+        _start_threads(count)
+    return target, count
 
 
 def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:
@@ -54,23 +60,30 @@ def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:
     return can if dataset_sink_mode == "auto" else bool(dataset_sink_mode)
 
 
-def _start_threads(threads: int | str, workers: int) -> int:
-    # MindSpore's CPU kernels start a thread for each core the process may use when the first of them runs; neither
-    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process is
-    # held to as many cores as threads are wanted, and the hold is then taken from every thread.
+def _threads(threads: int | str, workers: int) -> int:
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         count = os.cpu_count() or 1
         if threads not in ("auto", count):
             raise InputError(f"threads is {threads}, but this system can only use all {count} cores: set it to auto")
         return count
+    cores = len(os.sched_getaffinity(0))
+    count = max(1, cores // workers) if threads == "auto" else int(threads)
+    if count > cores:
+        raise InputError(f"threads is {threads}, but this process may use {cores} cores: set it to at most that")
+    return count
+
+
+def _start_threads(count: int) -> None:
+    # MindSpore's CPU kernels start a thread for each core the process may use when the first of them runs; neither
+    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process is
+    # held to as many cores as threads are wanted, and the hold is then taken from every thread.
+    # Not on Ascend and GPU: there, workers must join before anything is computed.
+    if not hasattr(os, "sched_getaffinity"):
+        return
     cores = os.sched_getaffinity(0)
-    count = max(1, len(cores) // workers) if threads == "auto" else int(threads)
-    if count > len(cores):
-        raise InputError(f"threads is {threads}, but this process may use {len(cores)} cores: set it to at most that")
     os.sched_setaffinity(0, set(sorted(cores)[:count]))
     try:
         ms.ops.matmul(ms.ops.ones((2, 2)), ms.ops.ones((2, 2))).asnumpy()
     finally:
         for task in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(task), cores)
-    return count

@@ -3,6 +3,7 @@ import os
 import textwrap
 from typing import Any
 
+import mindspore as ms
 import pytest
 
 from alexnet import device
@@ -22,7 +23,17 @@ def test_a_device_that_is_not_there_is_refused(target: str) -> None:
         pytest.skip(f"this machine has {target}")
     with pytest.raises(InputError) as caught:
         device.select(target)
-    one_line(caught, f"device_target is {target}", f"this machine has {', '.join(device.available())}")
+    one_line(caught, f"device_target is {target}", f"MindSpore finds {', '.join(device.available())}", "GLOG_v=2")
+
+
+@pytest.mark.parametrize("target", ["GPU", "Ascend"])
+def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(device, "available", lambda: [target, "CPU"])
+    monkeypatch.setattr(ms, "set_device", taken.append)
+    monkeypatch.setattr(ms.ops, "matmul", None)
+    assert device.select("auto", 1) == (target, 1)
+    assert taken == [target]
 
 
 SELECT = """
