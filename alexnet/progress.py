@@ -26,7 +26,8 @@ class Progress(Callback):
     def on_train_begin(self, run_context: RunContext) -> None:
         context = run_context.original_args()
         images = context.epoch_num * context.batch_num * context.batch_size
-        self._bar = tqdm(total=images, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True)
+        seen = context.cur_step_num * context.batch_size  # before an interruption
+        self._bar = tqdm(total=images, initial=seen, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True)
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         context = run_context.original_args()
