@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
         ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(path))
     finally:
         logging.disable(logging.NOTSET)
+    make_readable(path)
+
+
+def make_readable(path: Path) -> None:
+    """Let everyone read a file that MindSpore wrote, and its owner write it: MindSpore lets its owner read it."""
+    path.chmod(path.stat().st_mode | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:

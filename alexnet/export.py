@@ -5,7 +5,6 @@ metadata have `class_names`, a JSON array. The same network gives the same bytes
 """
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import mindspore as ms
 import numpy as np
 import onnx
 
+from alexnet.checkpoint import make_readable
 from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
 from alexnet.classifier import Classifier
 from alexnet.errors import InputError
@@ -61,7 +61,7 @@ def write_mindir(classifier: Classifier, path: Path) -> None:
 
     images = ms.Tensor(shape=(None, HEIGHT, WIDTH, CHANNELS), dtype=ms.uint8)
     ms.export(classifier, images, file_name=str(path), file_format="MINDIR", custom_func=complete)
-    path.chmod(path.stat().st_mode | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)  # MindSpore's is its owner's alone
+    make_readable(path)
 
 
 def _check_size(classifier: Classifier) -> None:

@@ -54,6 +54,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     load_weights(second, tmp_path / "models" / "a.ckpt")
     assert equal(of(first), of(second))
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["a.ckpt"]
+    assert (tmp_path / "models" / "a.ckpt").stat().st_mode & 0o644 == 0o644, "for everyone to read"
 
 
 def test_the_file_has_the_parameters_and_the_settings_and_nothing_else(tmp_path: Path) -> None:
