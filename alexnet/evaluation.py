@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 
 from alexnet.cifar10 import CLASS_NAMES, Split
+from alexnet.errors import InputError
 from alexnet.network import AlexNet
 
 
@@ -63,8 +64,13 @@ class Evaluation:
 
 
 def evaluate(network: AlexNet, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
-    """Evaluate the network on every image of the split, exactly once; `mirror` as `logits_of` has it."""
+    """Evaluate the network on every image of the split, exactly once; `mirror` as `logits_of` has it.
+
+    Raises InputError when an answer is NaN or infinite.
+    """
     logits = logits_of(network, split.images, batch_size, mirror)
+    if not np.isfinite(logits).all():
+        raise InputError("the network's answers are NaN or infinite: train it again with a lower learning_rate")
     loss = cross_entropy(logits, split.labels).mean()
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from alexnet import evaluation
 from alexnet.cifar10 import Split
+from alexnet.errors import InputError
 from alexnet.evaluation import evaluate, logits_of
 
 LOGITS = np.log(
@@ -85,3 +86,9 @@ def test_mirror_averages_an_image_and_its_mirror_image(network: Any) -> None:
     plain, other = (logits_of(network, view, 3) for view in (images, images[..., ::-1].copy()))
     np.testing.assert_allclose(logits_of(network, images, 2, mirror=True), (plain + other) / 2, rtol=1e-3, atol=1e-6)
     assert not np.allclose(plain, other, rtol=1e-3)
+
+
+def test_answers_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "logits_of", lambda *_: np.where(LOGITS < -3, np.nan, LOGITS))
+    with pytest.raises(InputError, match="NaN or infinite: train it again"):
+        evaluate(NETWORK, split(LABELS), 2)
