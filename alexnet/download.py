@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pooch
@@ -58,7 +58,7 @@ def download(urls: Sequence[str], path: Path, md5: str | None, train_images: int
             elif urlsplit(url).scheme in ("http", "https"):
                 _fetch(url, path, md5)
             elif urlsplit(url).scheme == "file":
-                _copy(Path(url2pathname(unquote(urlsplit(url).path))), path, md5)
+                _copy(Path(url2pathname(urlsplit(url).path)), path, md5)
             else:
                 _copy(root / Path(url).expanduser(), path, md5)
         except (InputError, ValueError, RuntimeError, requests.RequestException) as error:

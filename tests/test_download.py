@@ -176,6 +176,8 @@ def test_a_path_in_the_home_folder(root: Path, get: Get, monkeypatch: pytest.Mon
 
 def test_a_file_address(root: Path, get: Get) -> None:
     assert is_whole(get((root / "a b.tar.gz").as_uri()))
+    (root / "a b.tar.gz").rename(root / "a%20b.tar.gz")
+    assert is_whole(get((root / "a%20b.tar.gz").as_uri()))
 
 
 def test_a_path_of_another_md5_is_passed_over(root: Path, get: Get) -> None:
