@@ -102,7 +102,8 @@ def write_archive(path: Path, train_images: int, test_images: int) -> None:
         members[name] = _records(test_images, rng).tobytes()
     with (
         replacing(path) as new,
-        gzip.GzipFile(filename="", fileobj=new.open("wb"), mode="wb", compresslevel=1, mtime=0) as zipped,
+        new.open("wb") as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as tar,
     ):
         for name, data in members.items():

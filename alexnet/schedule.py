@@ -29,7 +29,7 @@ def learning_rates(schedule: Schedule, peak: float, steps: int, warmup_ratio: fl
         case "step":
             factor = np.where(step < DECAY_AT * steps, 1, DECAY_FACTOR)
         case "cosine":
-            factor = 0.5 + 0.5 * np.cos(np.pi * (step - warmup) / (steps - warmup))
+            factor = 0.5 + 0.5 * np.cos(np.pi * (step - warmup) / max(1, steps - warmup))
     rising = step < warmup
     factor[rising] = (step[rising] + 1) / (warmup + 1)
     return (peak * factor).astype(np.float32)

@@ -25,3 +25,8 @@ def test_warm_up_rises_to_the_peak(schedule) -> None:  # type: ignore[no-untyped
     assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
     assert found.dtype == np.float32
     assert (np.diff(found[3:]) <= 0).all()
+
+
+def test_warm_up_to_the_end() -> None:
+    with np.errstate(all="raise"):
+        assert learning_rates("cosine", 1, 2, 0.9) == pytest.approx([1 / 3, 2 / 3])
