@@ -92,7 +92,10 @@ def read(folder: Path, files: tuple[str, ...]) -> Split:
         try:
             parts.append(parse(path.read_bytes(), str(path)))
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}; expected the files {', '.join(files)}") from None
+            raise InputError(
+                f"cannot read {path}: {error.strerror}; expected {', '.join(files)} there: unpack CIFAR-10's binary "
+                "archive, or name the folder that has them"
+            ) from None
     return Split(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),

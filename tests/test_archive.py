@@ -309,3 +309,10 @@ def test_photographs_need_their_md5_where_drawn_pictures_are_allowed(archive: Pa
         check(archive, md5="0" * 32, allow_generated=True)
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
     assert check(archive, md5=md5_of(archive), allow_generated=True)["generated"] is False
+
+
+def test_a_missing_file_of_a_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1.bin").write_bytes(archives.files()["data_batch_1.bin"])
+    with pytest.raises(InputError) as caught:
+        cifar10.read(tmp_path, cifar10.TRAIN_FILES)
+    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin there", "unpack")
