@@ -7,6 +7,8 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -27,14 +29,16 @@ def main() -> None:
     logs = sorted(paths.states().glob("workers-*"))
     copies = sorted([*STANDALONE.glob("tmp*"), *STANDALONE.parent.glob("tmp*")])
     for folder in (*states, *logs, *copies):
-        used = _locked(folder) if folder in states else _has_process(folder)
-        size = tqdm.format_sizeof(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "B")
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
-        what = _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
-        print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if clear else ''}")
-        if clear and not used:
-            shutil.rmtree(folder)
-            folder.with_suffix(".lock").unlink(missing_ok=True)
+        with _locked(folder) if folder in states else nullcontext(_has_process(folder)) as used:
+            size = tqdm.format_sizeof(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "B")
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
+            what = (
+                _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
+            )
+            print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if clear else ''}")
+            if clear and not used:
+                shutil.rmtree(folder)
+                folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _describe(folder: Path) -> str:
@@ -45,12 +49,16 @@ def _describe(folder: Path) -> str:
     return f"{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}: {', '.join(names)}"
 
 
-def _locked(folder: Path) -> bool:
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            return False
-    except Timeout:
-        return True
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    # Whether a training has these states; if none has, none can take them while the context lasts.
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(folder.with_suffix(".lock"), timeout=0))
+        except Timeout:
+            yield True
+        else:
+            yield False
 
 
 def _has_process(folder: Path) -> bool:
