@@ -18,28 +18,15 @@ import time
 from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from dvclive import Live
 from mindspore.train import Callback
 
-from alexnet import (
-    architecture,
-    cifar10,
-    cluster,
-    convolution,
-    dataset,
-    device,
-    evaluation,
-    network,
-    recipe,
-    schedule,
-    step,
-    training,
-)
+from alexnet import cifar10, cluster, dataset, device, network, training
 from alexnet.architecture import training_pflop
 from alexnet.atomic import write_json, write_text
 from alexnet.checkpoint import save_weights
@@ -100,7 +87,8 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
     states = States(paths.states(), identity(split, model.model_dump(), taken), run.keep_checkpoint_max)
 
     with states.locked() if worker.rank == 0 else nullcontext():
-        worker.wait_for_all()
+        if worker.rank == 0:
+            log.info("training on %s", f"CPU, {threads} threads" if target == "CPU" else target)
         alexnet = network.AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
         callbacks: list[Callback] = []
         if worker.rank == 0:
@@ -130,27 +118,14 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that decides the result."""
-    modules = (
-        architecture,
-        cifar10,
-        cluster,
-        convolution,
-        dataset,
-        device,
-        evaluation,
-        network,
-        recipe,
-        schedule,
-        step,
-        training,
-    )
+    """Return everything that decides the result, the code that this process runs included."""
+    code = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "alexnet"}
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         "model": model,
         "train": train,
-        "code": {module.__name__: digest(Path(str(module.__file__)), "sha256") for module in modules},
-        "packages": {package: version(package) for package in ("mindspore", "numpy")},
+        "code": {name: digest(Path(str(file)), "sha256") for name, file in (code | {"stages.train": __file__}).items()},
+        "packages": {"mindspore": ms.__version__, "numpy": np.__version__},
     }
 
 

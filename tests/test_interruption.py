@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from filelock import FileLock, Timeout
 
 from alexnet.process import alive
+from stages.states import main
 from tests import archives, workspaces
 from tests.workspaces import change, run, start, wait_until
 
@@ -273,6 +275,25 @@ def test_state_is_kept_and_shown_and_cleared(workspace: Path) -> None:
     assert run(workspace, "python", "-m", "stages.states") == ""
 
 
+def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".dvc" / "tmp" / "alexnet" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    values = {"model": {"image_height": 67, "image_width": 67}, "train": {"epoch_size": 1, "learning_rate": 1}}
+    (folder / "identity.json").write_text(json.dumps(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["states", "--clear"])
+    locked: list[bool] = []
+
+    def remove(path: Path) -> None:
+        with pytest.raises(Timeout), FileLock(path.with_suffix(".lock"), timeout=0):
+            pass
+        locked.append(True)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    main()
+    assert locked == [True]
+
+
 def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 2,")
@@ -373,4 +394,9 @@ def test_the_key_has_all_that_decides_the_result(workspace: Path) -> None:
     assert set(identity["train"]) >= {"device_target", "threads", "workers", "seed", "amp_level"}
     assert identity["train"]["device_target"] == "CPU"
     assert identity["train"]["threads"] == 1
-    assert {"alexnet.network", "alexnet.dataset", "alexnet.training"} <= set(identity["code"])
+    stages = yaml.safe_load((workspace / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    names = {name.removesuffix(".py").replace("/", ".") for name in stages["train"]["deps"] if name.endswith(".py")}
+    assert set(identity["code"]) == {name.removesuffix(".__init__") for name in names} - {
+        "stages.command",
+        "stages.paths",
+    }

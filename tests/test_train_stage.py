@@ -1,0 +1,158 @@
+"""What the stage makes of its parameters and flags, without training, and where it writes."""
+
+import inspect
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet import dataset, device, network, training
+from alexnet.interruption import Interruption
+from alexnet.live import DVCLiveCallback
+from alexnet.progress import Progress
+from alexnet.recipe import Recipe
+from stages import params, train
+from tests import archives
+from tests.conftest import Run
+from tests.test_commands import files_of
+from tests.workspaces import ROOT, TINY, change
+
+OTHER: dict[str, dict[str, Any]] = {
+    "model": {"num_classes": 11, "image_height": 68, "image_width": 70, "dropout_rate": 0.3, "batch_norm": False},
+    "train": {
+        "device_target": "GPU",
+        "threads": 7,
+        "amp_level": "auto",
+        "seed": 5,
+        "epoch_size": 3,
+        "batch_size": 8,
+        "validation_images": 20,
+        "crop_padding": 3,
+        "flip": "random",
+        "weight_init": "default",
+        "learning_rate": 0.04,
+        "lr_schedule": "step",
+        "warmup_ratio": 0.1,
+        "momentum": 0.8,
+        "use_nesterov": True,
+        "weight_decay": 0.002,
+        "label_smoothing": 0.2,
+        "ema_decay": 0.5,
+    },
+    "run": {
+        "dataset_sink_mode": "auto",
+        "log_steps": 9,
+        "save_checkpoint_steps": 4,
+        "keep_checkpoint_max": 6,
+        "keep_state": True,
+    },
+}
+
+
+class Reached(Exception):  # noqa: N818  # how far a test goes
+    """The training would start here."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and training images in `images`, the working directory."""
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "images").mkdir()
+    for name, content in archives.files().items():
+        (tmp_path / "images" / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What the library's functions were called with, by their names, up to the training, on what says to be a GPU."""
+    calls: dict[str, dict[str, Any]] = {}
+
+    def watch(module: Any, name: str, answer: Any) -> None:
+        real = getattr(module, name)
+        signature = inspect.signature(real)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            calls[name] = dict(signature.bind(*arguments, **named).arguments)
+            return answer(real, *arguments, **named)
+
+        monkeypatch.setattr(module, name, call)
+
+    def reached(*_: Any, **__: Any) -> None:
+        raise Reached
+
+    watch(device, "select", lambda *_: ("GPU", 7))
+    watch(dataset, "hold_out", lambda real, *arguments: real(*arguments))
+    watch(dataset, "Batches", lambda real, *arguments: real(*arguments))
+    watch(network, "AlexNet", lambda *_, **__: object())
+    watch(training, "train", reached)
+    return calls
+
+
+def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, dict[str, Any]]) -> None:
+    change(folder, **OTHER)
+    before = params.read()
+    for section, values in OTHER.items():
+        assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers"}
+    with pytest.raises(Reached):
+        train.train(before, Path("images"), folder, Interruption())
+    model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
+    assert taken["select"] == {"device_target": "GPU", "threads": 7, "workers": 1}
+    assert {key: taken["hold_out"][key] for key in ("validation_images", "seed")} == {
+        "validation_images": 20,
+        "seed": 5,
+    }
+    batches = taken["Batches"]
+    assert len(batches.pop("split")) == 80
+    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
+    expected = {key: config[key] for key in shared} | {"dropout_rate": 0.3, "rank": 0, "workers": 1}
+    assert batches == expected
+    assert taken["AlexNet"] == model | {"weight_init": "default", "seed": 5}
+    asked = taken["train"]
+    assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
+    assert len(asked["validation"]) == 20
+    assert (asked["amp_level"], asked["dataset_sink_mode"]) == ("O2", True), "auto, on a GPU"
+    assert asked["save_checkpoint_steps"] == 4
+    assert [type(callback) for callback in asked["callbacks"]] == [Progress, DVCLiveCallback]
+    assert asked["callbacks"][0]._log_steps == run["log_steps"]
+    assert asked["states"]._keep == run["keep_checkpoint_max"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({"train": {"amp_level": "O0"}}, "amp_level", "O0"),
+        ({"run": {"dataset_sink_mode": False}}, "dataset_sink_mode", False),
+        ({"run": {"save_checkpoint_steps": "epoch"}}, "save_checkpoint_steps", None),
+        ({"train": {"validation_images": 0}}, "validation", None),
+    ],
+)
+def test_other_values_get_there_too(
+    changes: dict[str, Any], key: str, value: object, folder: Path, taken: dict[str, dict[str, Any]]
+) -> None:
+    change(folder, **OTHER)
+    change(folder, **changes)
+    with pytest.raises(Reached):
+        train.train(params.read(), Path("images"), folder, Interruption())
+    assert taken["train"][key] == value
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])
+def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, workspace: Path, run: Run) -> None:
+    for name, content in archives.files().items():
+        (workspace / "images").mkdir(exist_ok=True)
+        (workspace / "images" / name).write_bytes(content)
+    change(workspace, **TINY)
+    value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
+    before = files_of(workspace)
+    done = run("-m", "stages.train", "--data_path", "images", "--epoch_size", "1", flag, value)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("training on CPU, 1 threads\nepoch: 1 step: 1, loss is ")
+    written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
+    assert {name.partition("/")[0] for name in written} == {expected}
+    assert f"{expected}/models/alexnet.ckpt" in written
+    metrics = json.loads((workspace / expected / "metrics" / "train.json").read_text(encoding="utf-8"))
+    assert metrics["epochs"] == 1
