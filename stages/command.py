@@ -1,5 +1,6 @@
 """How a stage runs as a command: what it logs, and how it fails."""
 
+import argparse
 import logging
 import sys
 from collections.abc import Callable
@@ -9,6 +10,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alexnet.errors import exit_on_failure
 from alexnet.interruption import Interruption
+
+
+def no_arguments(module: str, description: str | None) -> None:
+    """Refuse arguments, with exit code 2, on behalf of a stage that takes none; explain it for `--help`."""
+    argparse.ArgumentParser(prog=f"python -m {module}", description=description).parse_args()
 
 
 def run(stage: Callable[[], None], interruption: Interruption | None = None) -> None:

@@ -11,6 +11,7 @@ from stages import command, params, paths
 
 
 def main() -> None:
+    command.no_arguments("stages.download", __doc__)
     data = params.read().data
     download(data.urls, paths.ARCHIVE, data.md5, data.train_images, data.test_images, paths.workspace())
 

@@ -15,6 +15,7 @@ from stages import command, paths
 
 
 def main() -> None:
+    command.no_arguments("stages.export", __doc__)
     device.select("CPU")  # nothing is computed
     classifier = Classifier(load_network(paths.CHECKPOINT))
     with replacing(paths.ONNX) as onnx, replacing(paths.MINDIR) as mindir:

@@ -5,15 +5,15 @@ tracks. It can only refuse; that is why no stage has this file among its deps.
 """
 
 import argparse
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from alexnet.architecture import MINIMUM_SIZE
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
@@ -127,16 +127,6 @@ class Params(_Section):
     run: Run
 
 
-class _Loader(yaml.SafeLoader):
-    # PyYAML reads YAML 1.1, in which 1e-3 is a text; DVC reads and writes YAML 1.2, in which it is a number.
-    pass
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def flags(section: Literal["train", "evaluate"], **own: str) -> argparse.Namespace:
     """Parse the model zoo's flags of train.py or eval.py; `own` has the stage's path flags and their help.
 
@@ -145,13 +135,9 @@ def flags(section: Literal["train", "evaluate"], **own: str) -> argparse.Namespa
     parser = argparse.ArgumentParser(prog=f"python -m stages.{section}", allow_abbrev=False)
     for name, text in own.items():
         parser.add_argument(f"--{name}", type=Path, help=text)
-    keys = {
-        "device_target": section,
-        "epoch_size": "train",
-        "batch_size": section,
-        "image_height": "model",
-        "image_width": "model",
-    }
+    keys = {"device_target": section, "batch_size": section, "image_height": "model", "image_width": "model"}
+    if section == "train":
+        keys["epoch_size"] = "train"
     for key, of in keys.items():
         parser.add_argument(f"--{key}", help=f"instead of {of}.{key} of {PATH}")
     flags = parser.parse_args()
@@ -161,34 +147,37 @@ def flags(section: Literal["train", "evaluate"], **own: str) -> argparse.Namespa
 
 
 def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
-    """Read and check the whole of params.yaml in the working directory.
+    """Read and check the whole of params.yaml in the working directory, some values overridden by flags.
 
-    Raises InputError that names each wrong key, its value and what is allowed.
+    Raises InputError that names each wrong key or flag, its value and what is allowed.
     """
+    yaml = YAML(typ="safe")  # as DVC reads it: YAML 1.2, in which 1e-3 is a number, 010 is ten and yes is a text
     try:
-        values = yaml.load(PATH.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+        values = yaml.load(PATH.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {PATH}: {error.strerror}; run in the repository's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{PATH} is no YAML: {' '.join(str(error).split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
             try:
-                values[section][key] = yaml.load(text, _Loader)  # noqa: S506
-            except yaml.YAMLError:
+                values[section][key] = yaml.load(text)
+            except YAMLError:
                 values[section][key] = text
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise InputError("; ".join(dict.fromkeys(_line(details) for details in error.errors()))) from None
+        raise InputError("; ".join(dict.fromkeys(_line(details, overrides) for details in error.errors()))) from None
 
 
-def _line(error: ErrorDetails) -> str:
+def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
     section, key = (*map(str, error["loc"][:2]), "", "")[:2]  # deeper: an item of a list, an alternative of a union
     schema: Any = Params.model_fields[section].annotation if key else Params
     name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
+    if (section, key) in overrides:
+        name = f"--{key}"
     found = "is missing" if error["type"] == "missing" else f"is {error['input']!r}"
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         close = get_close_matches(key or section, schema.model_fields, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{name} {found}, but there is no such key{hint}: expected {', '.join(schema.model_fields)}"

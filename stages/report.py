@@ -25,6 +25,7 @@ SECTIONS = ("data", "model", "train", "evaluate")
 
 
 def main() -> None:
+    command.no_arguments("stages.report", __doc__)
     given = params.read()
     curves = ["train/loss", "train/accuracy", "learning_rate"]
     if given.train.validation_images:  # without, the curve has no point

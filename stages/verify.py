@@ -13,6 +13,7 @@ from stages import command, params, paths
 
 
 def main() -> None:
+    command.no_arguments("stages.verify", __doc__)
     data = params.read().data
     report = verify(
         paths.ARCHIVE,

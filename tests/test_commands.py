@@ -1,5 +1,6 @@
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
-from alexnet import cifar10
+from alexnet import cifar10, device
 from alexnet.checkpoint import save_weights
 from alexnet.evaluation import evaluate
 from alexnet.process import alive
+from stages import evaluate as evaluate_stage
 from tests import archives
 from tests.conftest import Run
 from tests.workspaces import change, start, wait_until
@@ -136,6 +138,32 @@ def test_an_error_of_the_system_is_told_as_far_as_it_is_known(error: str, line: 
     assert done.stderr == f"ERROR: {line}\n"
 
 
+@pytest.mark.parametrize("stage", ["download", "verify", "report", "export"])
+def test_a_stage_without_arguments_refuses_them(stage: str, small: Path, run: Run) -> None:
+    before = files_of(small)
+    done = run("-m", f"stages.{stage}", "--data_path", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"python -m stages.{stage}: error: unrecognized arguments: --data_path x\n")
+    done = run("-m", f"stages.{stage}", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Stage {stage}: " in done.stdout
+    assert files_of(small) == before
+
+
+@pytest.mark.parametrize("stage", ["download", "verify"])
+def test_an_archive_of_another_md5_is_one_line(stage: str, small: Path, run: Run) -> None:
+    if stage == "verify":
+        assert run("-m", "stages.download").returncode == 0
+    change(small, data={"md5": "0" * 32})
+    before = files_of(small)
+    done = run("-m", f"stages.{stage}")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert "0" * 32 in done.stderr
+    assert files_of(small) == before
+
+
 def test_a_bug_keeps_its_traceback(run: Run) -> None:
     done = run("-c", "from stages import command\ndef stage():\n    raise KeyError('a bug')\ncommand.run(stage)")
     assert done.returncode == 1
@@ -246,6 +274,41 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
     names = cifar10.CLASS_NAMES
     assert rows == ["actual,predicted", *(f"{names[i % 10]},{names[expected.predicted[i]]}" for i in range(20))]
     assert checkpoint.exists()
+
+
+def test_evaluation_takes_its_parameters(small: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_test_images(small / "data" / "cifar-10-verify-bin")
+    change(small, evaluate={"device_target": "GPU", "threads": 3, "batch_size": 7, "mirror": True})
+    calls: list[tuple[Any, ...]] = []
+
+    def record(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            sys.exit("reached")
+
+    monkeypatch.chdir(small)
+    monkeypatch.setattr(sys, "argv", ["evaluate"])
+    monkeypatch.setattr(device, "select", record)
+    monkeypatch.setattr(evaluate_stage, "evaluate", record)
+    with pytest.raises(SystemExit, match="reached"):
+        evaluate_stage.main()
+    assert calls[0] == ("GPU", 3)
+    assert calls[1][2:] == (7, True)
+
+
+def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: Run) -> None:
+    """One that does not tell its image size, beside a params.yaml with another."""
+    put_test_images(small / "mine")
+    zoos = [{"name": name, "data": value} for name, value in network.parameters_and_names()]
+    ms.save_checkpoint(zoos, str(small / "zoo.ckpt"))
+    change(small, model={"image_height": 96, "image_width": 96})
+    expected = evaluate(network, cifar10.read(small / "mine", cifar10.TEST_FILES), 100)
+    command = ("-m", "stages.evaluate", "--data_path", "mine", "--ckpt_path", "zoo.ckpt")
+    done = run(*command, "--image_height", "67", "--image_width", "99")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{{'Accuracy': {expected.accuracy}}}\n")
+    done = run(*command)
+    assert done.returncode == 2
+    assert "give image_height and image_width" in done.stderr
 
 
 def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path, checkpoint: Path, run: Run) -> None:

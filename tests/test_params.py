@@ -258,6 +258,23 @@ def test_a_power_of_ten_is_a_number(text: str, value: float, values: dict[str, A
     assert params.read().train.learning_rate == value
 
 
+def test_the_file_is_read_as_dvc_reads_it(values: dict[str, Any]) -> None:
+    values["train"]["epoch_size"] = "COUNT"
+    write(values)
+    text = params.PATH.read_text(encoding="utf-8")
+    params.PATH.write_text(text.replace("COUNT", "010"), encoding="utf-8")
+    assert params.read().train.epoch_size == 10
+    params.PATH.write_text(text.replace("COUNT", "8").replace("mirror: false", "mirror: yes"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"evaluate\.mirror is 'yes', expected true or false"):
+        params.read()
+
+
+def test_a_key_that_is_no_text_is_refused(values: dict[str, Any]) -> None:
+    one_line(refused(values | {1: 2}), "params.yaml: 1 is", "no such key")
+    values["train"][3] = 4
+    one_line(refused(values), "params.yaml: train.3 is", "no such key")
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_no_field_has_a_default_and_each_says_what_is_allowed(section: str) -> None:
     schema: Any = SECTIONS[section]
@@ -300,10 +317,12 @@ def test_the_zoos_flags_override_the_parameters(
     section: Literal["train", "evaluate"], values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(values)
-    arguments = "--device_target CPU --epoch_size 3 --batch_size 7 --image_height 96 --image_width 128 --data_path d"
+    arguments = "--device_target CPU --batch_size 7 --image_height 96 --image_width 128 --data_path d"
+    if section == "train":
+        arguments += " --epoch_size 3"
+        values["train"]["epoch_size"] = 3
     parsed = flags(monkeypatch, section, *arguments.split())
     assert parsed.data_path == Path("d")
-    values["train"]["epoch_size"] = 3
     values["model"] |= {"image_height": 96, "image_width": 128}
     values[section] |= {"device_target": "CPU", "batch_size": 7}
     assert params.read(parsed.overrides).model_dump() == values
@@ -312,12 +331,12 @@ def test_the_zoos_flags_override_the_parameters(
 @pytest.mark.parametrize(
     ("flag", "text", "parts"),
     [
-        ("--batch_size", "0", ("train.batch_size is 0", COUNT)),
-        ("--batch_size", "7.5", ("train.batch_size is 7.5", COUNT)),
-        ("--epoch_size", "many", ("train.epoch_size is 'many'", COUNT)),
-        ("--device_target", "TPU", ("train.device_target is 'TPU'", DEVICE)),
-        ("--image_height", "66", ("model.image_height is 66", SIZE)),
-        ("--image_width", "", ("model.image_width is None", SIZE)),
+        ("--batch_size", "0", ("--batch_size is 0", COUNT)),
+        ("--batch_size", "7.5", ("--batch_size is 7.5", COUNT)),
+        ("--epoch_size", "many", ("--epoch_size is 'many'", COUNT)),
+        ("--device_target", "TPU", ("--device_target is 'TPU'", DEVICE)),
+        ("--image_height", "66", ("--image_height is 66", SIZE)),
+        ("--image_width", "", ("--image_width is None", SIZE)),
         ("--batch_size", "[1", ("batch_size", COUNT)),
         ("--device_target", "a: b: c", ("device_target", DEVICE)),
     ],
@@ -339,3 +358,8 @@ def test_a_flag_the_zoo_has_not_is_refused(
         flags(monkeypatch, "train", *arguments)
     assert caught.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_evaluation_has_no_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        flags(monkeypatch, "evaluate", "--epoch_size", "3")
