@@ -31,7 +31,7 @@ def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
 
 
 def make_readable(path: Path) -> None:
-    """Let everyone read a file that MindSpore wrote, and its owner write it: MindSpore lets its owner read it."""
+    """Let everyone read a file and its owner write it; MindSpore leaves its files for their owner to read alone."""
     path.chmod(path.stat().st_mode | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
