@@ -126,6 +126,11 @@ def train(
             context.cur_epoch_num, context.cur_step_num = epoch, done
             context.net_outputs, context.accuracy = history.loss[step], history.accuracy[step]
             observers.on_train_step_end(run)
+            save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
+            if save or done % CHECK_STEPS == 0 or done == steps:
+                for name, parameter in train_step.parameters.items():
+                    if not np.isfinite(parameter.asnumpy()).all():
+                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
             if step_of_epoch == steps_per_epoch:
                 if validation:
                     result = _validate(train_step, network, validation, batches.batch_size)
@@ -137,11 +142,6 @@ def train(
                     }
                 observers.on_train_epoch_end(run)
 
-            save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
-            if save or done % CHECK_STEPS == 0 or done == steps:
-                for name, parameter in train_step.parameters.items():
-                    if not np.isfinite(parameter.asnumpy()).all():
-                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
             if save and states and worker.rank == 0:
                 start = time.perf_counter()
                 _save(states, epoch, step_of_epoch, done, train_step, history)
@@ -171,11 +171,14 @@ def _save(states: States, epoch: int, step: int, done: int, train_step: Step, hi
 
 def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
     # Returns how many steps are done. Worker 0 reads and tells the others, who may be on machines without its disk.
-    values = (states.newest() or {}) if worker.rank == 0 else {}
-    done = int(worker.broadcast(np.asarray(values.get("steps_done", [0]), np.int32))[0])
+    values = states.newest() if worker.rank == 0 else None
+    done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
+
+    def told(name: str, own: np.ndarray) -> np.ndarray:
+        return worker.broadcast(values[name] if values else own)
+
     if done:
-        own = {name: parameter.asnumpy() for name, parameter in train_step.parameters.items()}
-        train_step.set({name: worker.broadcast(values.get(name, own[name])) for name in own})
+        train_step.set({name: told(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
         for name, array in vars(history).items():
-            array[:] = worker.broadcast(values.get(f"history.{name}", array))
+            array[:] = told(f"history.{name}", array)
     return done

@@ -29,12 +29,10 @@ def main() -> None:
     logs = sorted(paths.states().glob("workers-*"))
     copies = sorted([*STANDALONE.glob("tmp*"), *STANDALONE.parent.glob("tmp*")])
     for folder in (*states, *logs, *copies):
+        size = tqdm.format_sizeof(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "B")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
+        what = _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
         with _locked(folder) if folder in states else nullcontext(_has_process(folder)) as used:
-            size = tqdm.format_sizeof(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "B")
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
-            what = (
-                _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
-            )
             print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if clear else ''}")
             if clear and not used:
                 shutil.rmtree(folder)

@@ -123,7 +123,7 @@ def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Pa
     process.terminate()
     process.communicate(timeout=90)
     code = (
-        "import os, runpy, sys; "
+        "import os, runpy; "
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
         "runpy.run_module('stages.train', run_name='__main__')"
     )

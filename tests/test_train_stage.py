@@ -51,6 +51,12 @@ OTHER: dict[str, dict[str, Any]] = {
 }
 
 
+def put_training_images(folder: Path) -> None:
+    folder.mkdir()
+    for name, content in archives.files().items():
+        (folder / name).write_bytes(content)
+
+
 class Reached(Exception):  # noqa: N818  # how far a test goes
     """The training would start here."""
 
@@ -59,9 +65,7 @@ class Reached(Exception):  # noqa: N818  # how far a test goes
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and training images in `images`, the working directory."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    (tmp_path / "images").mkdir()
-    for name, content in archives.files().items():
-        (tmp_path / "images" / name).write_bytes(content)
+    put_training_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -142,9 +146,7 @@ def test_other_values_get_there_too(
 
 @pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])
 def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, workspace: Path, run: Run) -> None:
-    for name, content in archives.files().items():
-        (workspace / "images").mkdir(exist_ok=True)
-        (workspace / "images" / name).write_bytes(content)
+    put_training_images(workspace / "images")
     change(workspace, **TINY)
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
