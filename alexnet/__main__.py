@@ -1,7 +1,7 @@
 """The trained network on a command line: `python -m alexnet predict IMAGE...`."""
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
@@ -16,11 +16,11 @@ from typing import cast
 
 import numpy as np
 
-from alexnet import device
-from alexnet.checkpoint import load_network
-from alexnet.classifier import Classifier, likeliest
-from alexnet.errors import InputError, exit_on_failure, tell
-from alexnet.image_file import read_image
+from alexnet.inference.classifier import Classifier, likeliest
+from alexnet.inference.image_file import read_image
+from alexnet.model.checkpoint import load_network
+from alexnet.runtime import device
+from alexnet.runtime.errors import InputError, exit_on_failure, tell
 
 LIKELIEST = 3
 """How many classes are told of each image."""

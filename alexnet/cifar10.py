@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.errors import InputError
+from alexnet.runtime.errors import InputError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NUM_CLASSES = len(CLASS_NAMES)
@@ -36,7 +36,7 @@ README_FILE = "readme.html"
 GENERATED = "generated"
 """The word that stands for an archive of drawn pictures where an address is expected."""
 GENERATED_FILE = "generated.txt"
-"""Not of the official archive: it marks one whose images were drawn by `alexnet.generated`."""
+"""Not of the official archive: it marks one whose images were drawn by `alexnet.archive.generated`."""
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
@@ -50,7 +50,7 @@ class Split:
 
     images: uint8 of shape (N, 3, 32, 32), channels red, green, blue.
     labels: int32 of shape (N,), each in 0 to 9.
-    generated: the images were drawn by `alexnet.generated`.
+    generated: the images were drawn by `alexnet.archive.generated`.
     """
 
     images: np.ndarray

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from alexnet.atomic import write_json
-from alexnet.errors import InputError
+from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import write_json
 from benchmarks import machine
 from benchmarks.bench import KINDS, QUICK, Bench, Plan, Row, thread_counts
 from benchmarks.measure import ENOUGH_REPETITIONS, ENOUGH_SECONDS

@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from alexnet.architecture import training_pflop
 from alexnet.cifar10 import NUM_CLASSES
-from alexnet.recipe import Recipe
+from alexnet.model.architecture import training_pflop
+from alexnet.training.recipe import Recipe
 from benchmarks import measure, pictures
 
 Row = dict[str, Any]

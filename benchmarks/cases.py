@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from alexnet import device
-from alexnet.dataset import Batches
-from alexnet.evaluation import evaluate
-from alexnet.network import AlexNet
-from alexnet.recipe import Recipe
-from alexnet.state import States
-from alexnet.step import Step
+from alexnet.evaluation.evaluate import evaluate
+from alexnet.model.network import AlexNet
+from alexnet.runtime import device
+from alexnet.training.batches import Batches
+from alexnet.training.recipe import Recipe
+from alexnet.training.state import States
+from alexnet.training.step import Step
 from benchmarks import pictures
 from benchmarks.measure import repeat, serve
 

@@ -12,7 +12,7 @@ from math import ceil
 from timeit import Timer
 from typing import Any
 
-from alexnet.errors import InputError
+from alexnet.runtime.errors import InputError
 
 WARM_UP_SECONDS = 5
 """A first call that takes longer is the only one that is not counted; else there are two."""

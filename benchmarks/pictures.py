@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet import cifar10, generated
+from alexnet import cifar10
+from alexnet.archive import generated
 from alexnet.cifar10 import Split
 
 DIFFERENT = 100

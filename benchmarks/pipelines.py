@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alexnet import cifar10
-from alexnet.dataset import Batches
+from alexnet.training.batches import Batches
 from benchmarks.measure import repeat, serve
 
 SHUFFLE_BUFFER = 1000

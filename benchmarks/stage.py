@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from alexnet.errors import InputError
-from alexnet.process import LAUNCHED
+from alexnet.runtime.errors import InputError
+from alexnet.runtime.processes import LAUNCHED
 from benchmarks import pictures
 from benchmarks.measure import peak_memory_gb, serve
 

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from alexnet import cifar10
-from alexnet.architecture import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
-from alexnet.dataset import Batches
+from alexnet.model.architecture import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
+from alexnet.training.batches import Batches
 from benchmarks import pictures
 from benchmarks.measure import repeat, serve
 
 
 class AlexNet(nn.Module):
-    """The network of `alexnet.network`, without batch normalisation, taking the same images and dropout masks."""
+    """The network of `alexnet.model.network`, without batch normalisation, taking the same images and dropout masks."""
 
     def __init__(self, num_classes: int, image_size: int, dropout_rate: float, channels_last: bool) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, images: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-        """Return logits; see `alexnet.network.AlexNet.construct`."""
+        """Return logits; see `alexnet.model.network.AlexNet.construct`."""
         x = images.float() * self.scale + self.shift
         x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         x = self.convolutions(x.contiguous(memory_format=self.memory_format)).flatten(1)

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from alexnet.errors import exit_on_failure
-from alexnet.interruption import Interruption
+from alexnet.runtime.errors import exit_on_failure
+from alexnet.runtime.stop import Interruption
 
 
 def no_arguments(module: str, description: str | None) -> None:

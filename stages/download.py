@@ -1,12 +1,12 @@
 """Stage download: the archive that data.urls and data.md5 name."""
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
 
-from alexnet.download import download
+from alexnet.archive.download import download
 from stages import command, params, paths
 
 

@@ -4,7 +4,7 @@ With any of the model zoo's flags it only prints the accuracy and leaves DVC's o
 """
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
@@ -13,11 +13,12 @@ import csv
 
 import numpy as np
 
-from alexnet import cifar10, device
-from alexnet.atomic import replacing, write_json
-from alexnet.checkpoint import load_network, load_weights
-from alexnet.evaluation import evaluate
-from alexnet.network import AlexNet
+from alexnet import cifar10
+from alexnet.evaluation.evaluate import evaluate
+from alexnet.model.checkpoint import load_network, load_weights
+from alexnet.model.network import AlexNet
+from alexnet.runtime import device
+from alexnet.runtime.files import replacing, write_json
 from stages import command, params, paths
 
 

@@ -1,16 +1,16 @@
 """Stage export: the checkpoint to an ONNX and a MindIR file that take raw images and give probabilities."""
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
 
-from alexnet import device
-from alexnet.atomic import replacing
-from alexnet.checkpoint import load_network
-from alexnet.classifier import Classifier
-from alexnet.export import write_mindir, write_onnx
+from alexnet.inference.classifier import Classifier
+from alexnet.inference.export import write_mindir, write_onnx
+from alexnet.model.checkpoint import load_network
+from alexnet.runtime import device
+from alexnet.runtime.files import replacing
 from stages import command, paths
 
 

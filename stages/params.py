@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from alexnet.architecture import MINIMUM_SIZE
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
-from alexnet.errors import InputError
+from alexnet.model.architecture import MINIMUM_SIZE
+from alexnet.runtime.errors import InputError
 
 PATH = Path("params.yaml")
 

@@ -1,7 +1,7 @@
 """Stage report: one page and its pictures on what a run came to, from what the stages before it left."""
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from alexnet import cifar10
-from alexnet.checkpoint import read_checkpoint
-from alexnet.curves import read_curve
-from alexnet.errors import InputError
-from alexnet.report import Results, write_report
+from alexnet.model.checkpoint import read_checkpoint
+from alexnet.report.curves import read_curve
+from alexnet.report.page import Results, write_report
+from alexnet.runtime.errors import InputError
 from stages import command, params, paths
 
 SECTIONS = ("data", "model", "train", "evaluate")

@@ -4,7 +4,7 @@ With any of the model zoo's flags it leaves DVC's outputs alone and writes all o
 """
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
@@ -26,16 +26,19 @@ import numpy as np
 from dvclive import Live
 from mindspore.train import Callback
 
-from alexnet import cifar10, cluster, dataset, device, network, training
-from alexnet.architecture import training_pflop
-from alexnet.atomic import write_json, write_text
-from alexnet.checkpoint import save_weights
-from alexnet.digest import digest
-from alexnet.errors import Stopped
-from alexnet.live import DVCLiveCallback
-from alexnet.progress import Progress
-from alexnet.recipe import Recipe
-from alexnet.state import States
+from alexnet import cifar10
+from alexnet.model.architecture import training_pflop
+from alexnet.model.checkpoint import save_weights
+from alexnet.model.network import AlexNet
+from alexnet.runtime import device
+from alexnet.runtime.errors import Stopped
+from alexnet.runtime.files import digest, write_json, write_text
+from alexnet.training import loop, workers
+from alexnet.training.batches import Batches, hold_out
+from alexnet.training.dvclive_callback import DVCLiveCallback
+from alexnet.training.progress import Progress
+from alexnet.training.recipe import Recipe
+from alexnet.training.state import States
 from stages import command, params, paths
 
 CURVE_POINTS = 1000
@@ -49,28 +52,26 @@ def main(interruption: Interruption) -> None:
     flags = params.flags("train", data_path="folder with the training files", ckpt_path="folder for what is written")
     given = params.read(flags.overrides)
     try:
-        if given.train.workers > 1 and not cluster.started_by_msrun():
+        if given.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
-            cluster.launch(["-m", "stages.train", *sys.argv[1:]], given.train.workers, logs, interruption)
+            workers.launch(["-m", "stages.train", *sys.argv[1:]], given.train.workers, logs, interruption)
             shutil.rmtree(logs)
         else:
             outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
             train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, interruption)
     except Stopped as stopped:
         log.info("%s: the same command goes on from there", stopped)
-        sys.exit(0 if cluster.started_by_msrun() else interruption.exit_code)
+        sys.exit(0 if workers.started_by_msrun() else interruption.exit_code)
 
 
 def train(given: params.Params, data_folder: Path, outputs: Path, interruption: Interruption) -> None:
     """Train as one worker, and write the outputs below a folder if it is the first."""
     config, model, run = given.train, given.model, given.run
-    split, validation = dataset.hold_out(
-        cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed
-    )
+    split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
-    worker = cluster.join(config.workers)
-    batches = dataset.Batches(
+    worker = workers.join(config.workers)
+    batches = Batches(
         split,
         config.epoch_size,
         config.batch_size,
@@ -89,12 +90,12 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
     with states.locked() if worker.rank == 0 else nullcontext():
         if worker.rank == 0:
             log.info("training on %s", f"CPU, {threads} threads" if target == "CPU" else target)
-        alexnet = network.AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
+        alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
         callbacks: list[Callback] = []
         if worker.rank == 0:
             live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
             callbacks = [Progress(run.log_steps), DVCLiveCallback(live, -(-len(batches) // CURVE_POINTS))]
-        history = training.train(
+        history = loop.train(
             alexnet,
             batches,
             Recipe(**config.model_dump(include={field.name for field in fields(Recipe)})),
@@ -131,9 +132,9 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
 
 def write_outputs(
     outputs: Path,
-    alexnet: network.AlexNet,
-    history: training.History,
-    batches: dataset.Batches,
+    alexnet: AlexNet,
+    history: loop.History,
+    batches: Batches,
     taken: dict[str, Any],
     model: params.Model,
     generated: bool,
@@ -151,9 +152,7 @@ def write_outputs(
             write_text(curve, f"step\t{name}\n")
 
 
-def metrics(
-    alexnet: network.AlexNet, history: training.History, batches: dataset.Batches, model: params.Model
-) -> dict[str, int | float]:
+def metrics(alexnet: AlexNet, history: loop.History, batches: Batches, model: params.Model) -> dict[str, int | float]:
     """Return what training came to and cost."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
@@ -174,9 +173,7 @@ def metrics(
     return values
 
 
-def timing(
-    history: training.History, batches: dataset.Batches, taken: dict[str, Any], save_seconds: float
-) -> dict[str, Any]:
+def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_seconds: float) -> dict[str, Any]:
     """Return how long training took, and on what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {

@@ -1,14 +1,14 @@
 """Stage verify: the archive, checked to its last record, to two folders of records and a report on them."""
 
 # Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.interruption import Interruption  # isort: split
+from alexnet.runtime.stop import Interruption  # isort: split
 
 if __name__ == "__main__":
     INTERRUPTION = Interruption()
 
-from alexnet.archive import verify
-from alexnet.atomic import write_json
+from alexnet.archive.verify import verify
 from alexnet.cifar10 import GENERATED
+from alexnet.runtime.files import write_json
 from stages import command, params, paths
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from alexnet import device
-from alexnet.errors import InputError
+from alexnet.runtime import device
+from alexnet.runtime.errors import InputError
 from tests import archives
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def network() -> Any:
     """The network at the smallest height and a larger width; a test that changes it restores it."""
-    from alexnet.network import AlexNet
+    from alexnet.model.network import AlexNet
 
     return AlexNet(10, 67, 99, 0.25, seed=1)
 

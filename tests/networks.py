@@ -4,9 +4,9 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.evaluation import logits_of
-from alexnet.generated import draw
-from alexnet.network import AlexNet
+from alexnet.archive.generated import draw
+from alexnet.evaluation.evaluate import logits_of
+from alexnet.model.network import AlexNet
 
 
 def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alexnet.architecture import HIDDEN_UNITS
+from alexnet.model.architecture import HIDDEN_UNITS
 from benchmarks.bench import KINDS, thread_counts
 from benchmarks.measure import repeat
 from tests import workspaces

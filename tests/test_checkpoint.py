@@ -10,8 +10,8 @@ import pytest
 from mindspore import nn
 from numpy.typing import NDArray
 
-from alexnet.checkpoint import load_network, load_weights, save_weights
-from alexnet.errors import InputError
+from alexnet.model.checkpoint import load_network, load_weights, save_weights
+from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
 Weights = dict[str, NDArray[np.float32]]

@@ -9,10 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
-from alexnet import cifar10, device
-from alexnet.checkpoint import save_weights
-from alexnet.evaluation import evaluate
-from alexnet.process import alive
+from alexnet import cifar10
+from alexnet.evaluation.evaluate import evaluate
+from alexnet.model.checkpoint import save_weights
+from alexnet.runtime import device
+from alexnet.runtime.processes import alive
 from stages import evaluate as evaluate_stage
 from tests import archives
 from tests.conftest import Run
@@ -79,7 +80,9 @@ def test_a_missing_checkpoint_is_one_line(small: Path, run: Run) -> None:
 def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     change(small, data={"urls": ["http://127.0.0.1:1/a.tar.gz", "none.tar.gz"], "md5": "0" * 32})
     before = files_of(small)
-    once = "import alexnet.download; alexnet.download.RETRIES = 0; from stages import command, download; "
+    once = (
+        "import alexnet.archive.download; alexnet.archive.download.RETRIES = 0; from stages import command, download; "
+    )
     done = run("-c", once + "command.run(download.main)")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

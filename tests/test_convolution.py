@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-from alexnet import device
-from alexnet.convolution import SMALL, Convolution
+from alexnet.model.convolution import SMALL, Convolution
+from alexnet.runtime import device
 
 
 def gradients(layer: nn.Cell, x: ms.Tensor, towards: ms.Tensor) -> list[np.ndarray]:

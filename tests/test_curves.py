@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.curves import read_curve
-from alexnet.errors import InputError
+from alexnet.report.curves import read_curve
+from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import mindspore as ms
 import pytest
 
-from alexnet import device
-from alexnet.errors import InputError
+from alexnet.runtime import device
+from alexnet.runtime.errors import InputError
 from tests.conftest import Run, one_line
 
 CORES = len(os.sched_getaffinity(0))
@@ -38,8 +38,8 @@ def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypa
 
 SELECT = """
     import json, os, sys
-    from alexnet import device
-    from alexnet.errors import InputError
+    from alexnet.runtime import device
+    from alexnet.runtime.errors import InputError
     try:
         found = device.select(*json.loads(sys.argv[1]))
     except InputError as error:
@@ -77,7 +77,7 @@ def test_more_threads_than_cores_are_refused(run: Run) -> None:
 
 
 def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
-    done = run("-c", "import alexnet.network; print('imported')")
+    done = run("-c", "import alexnet.model.network; print('imported')")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "imported\n")
 
 

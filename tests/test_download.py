@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from alexnet import cifar10
-from alexnet import download as library
-from alexnet.archive import verify
-from alexnet.download import download
-from alexnet.errors import InputError
+from alexnet.archive import download as library
+from alexnet.archive.download import download
+from alexnet.archive.verify import verify
+from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
 GOOD, OTHER = b"the archive" * 9000, b"another archive" * 9000

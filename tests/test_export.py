@@ -15,14 +15,15 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet import device, export
-from alexnet.architecture import HIDDEN_UNITS
-from alexnet.checkpoint import load_network, save_weights
 from alexnet.cifar10 import CLASS_NAMES
-from alexnet.classifier import Classifier
-from alexnet.errors import InputError
-from alexnet.evaluation import logits_of
-from alexnet.predictions import softmax
+from alexnet.evaluation.evaluate import logits_of
+from alexnet.inference import export
+from alexnet.inference.classifier import Classifier
+from alexnet.model.architecture import HIDDEN_UNITS
+from alexnet.model.checkpoint import load_network, save_weights
+from alexnet.report.predictions import softmax
+from alexnet.runtime import device
+from alexnet.runtime.errors import InputError
 from stages import export as stage
 from tests import workspaces
 from tests.conftest import one_line

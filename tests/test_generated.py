@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet import cifar10, generated
-from alexnet.archive import verify
+from alexnet import cifar10
+from alexnet.archive import generated
+from alexnet.archive.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from PIL.Image import Exif
 
-from alexnet.errors import InputError
-from alexnet.image_file import read_image
+from alexnet.inference.image_file import read_image
+from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)

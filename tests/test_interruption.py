@@ -16,7 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock, Timeout
 
-from alexnet.process import alive
+from alexnet.runtime.processes import alive
 from stages.states import main
 from tests import archives, workspaces
 from tests.workspaces import change, run, start, wait_until
@@ -208,7 +208,7 @@ def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path
     first = start(workspace, *TRAIN)
     wait_for(first, "epoch: 1 step: 1,")
     first.send_signal(signal.SIGSTOP)
-    hurry = "import alexnet.state, runpy; alexnet.state.LOCK_SECONDS = 1; "
+    hurry = "import alexnet.training.state, runpy; alexnet.training.state.LOCK_SECONDS = 1; "
     output = run(workspace, "python", "-c", hurry + "runpy.run_module('stages.train', run_name='__main__')", code=2)
     assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
     first.kill()

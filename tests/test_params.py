@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from alexnet.errors import InputError
+from alexnet.runtime.errors import InputError
 from stages import params
 from tests.conftest import ROOT, one_line
 

@@ -142,12 +142,12 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/evaluate.py", {"evaluate"}),
         ("stages/train.py", {"train"}),
         ("stages/params.py", set()),
-        ("alexnet/dataset.py", {"train"}),
-        ("alexnet/network.py", {"train", "evaluate", "report", "export"}),
-        ("alexnet/classifier.py", {"export"}),
-        ("alexnet/image_file.py", set()),
-        ("alexnet/generated.py", {"download"}),
-        ("alexnet/report.html.j2", {"report"}),
+        ("alexnet/training/batches.py", {"train"}),
+        ("alexnet/model/network.py", {"train", "evaluate", "report", "export"}),
+        ("alexnet/inference/classifier.py", {"export"}),
+        ("alexnet/inference/image_file.py", set()),
+        ("alexnet/archive/generated.py", {"download"}),
+        ("alexnet/report/page.html.j2", {"report"}),
     ],
 )
 def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], project: Path) -> None:
@@ -182,7 +182,7 @@ def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     deps = {dep for dep in pipeline["stages"][stage]["deps"] if dep.endswith(".py")}
     assert deps <= imported
-    assert imported - deps <= {"alexnet/architecture.py"}
+    assert imported - deps <= {"alexnet/model/architecture.py"}
 
 
 def test_metrics_diff_between_branches(project: Path) -> None:
@@ -228,11 +228,11 @@ def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
 def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
     # It must run the code of its own copy: the commit's, not what the workspace has turned into meanwhile.
     run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
-    (project / "alexnet" / "training.py").write_text("raise SystemExit('the code of the workspace was run')\n")
+    (project / "alexnet" / "training" / "loop.py").write_text("raise SystemExit('the code of the workspace was run')\n")
     run(project, "dvc", "queue", "start")
     run(project, "dvc", "queue", "logs", "queued", "--follow", code=None)
     assert "Success" in run(project, "dvc", "queue", "status")
-    run(project, "git", "checkout", "--quiet", "alexnet/training.py")
+    run(project, "git", "checkout", "--quiet", "alexnet/training/loop.py")
     output = run(project, "dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "train.seed=4")
     assert ran(output) == ["train", "evaluate", "report", "export"]
     assert run(project, "git", "status", "--short") == ""

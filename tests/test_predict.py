@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.checkpoint import save_weights
 from alexnet.cifar10 import CLASS_NAMES
-from alexnet.classifier import Classifier, likeliest
-from alexnet.errors import InputError
-from alexnet.evaluation import logits_of
-from alexnet.predictions import softmax
+from alexnet.evaluation.evaluate import logits_of
+from alexnet.inference.classifier import Classifier, likeliest
+from alexnet.model.checkpoint import save_weights
+from alexnet.report.predictions import softmax
+from alexnet.runtime.errors import InputError
 from tests import workspaces
 from tests.conftest import ROOT, one_line
 from tests.networks import photographs, varied

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alexnet.predictions import calibration, confident_mistakes, confusion_matrix, softmax
+from alexnet.report.predictions import calibration, confident_mistakes, confusion_matrix, softmax
 
 
 @pytest.mark.parametrize("shift", [0.0, 5000.0, -5000.0])

@@ -9,8 +9,8 @@ import pytest
 from mindspore.train import RunContext
 from mindspore.train.callback import _InternalCallbackParam
 
-from alexnet import progress
-from alexnet.progress import Progress
+from alexnet.training import progress
+from alexnet.training.progress import Progress
 
 
 def play(callback: Progress, first: int) -> None:

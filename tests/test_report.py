@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from alexnet import cifar10
-from alexnet.checkpoint import write_checkpoint
 from alexnet.cifar10 import CLASS_NAMES, Split
-from alexnet.curves import Curve
-from alexnet.errors import InputError
-from alexnet.pictures import DARK, LIGHT
-from alexnet.report import Results, class_rows, duration, probability, write_report
+from alexnet.model.checkpoint import write_checkpoint
+from alexnet.report.charts import DARK, LIGHT
+from alexnet.report.curves import Curve
+from alexnet.report.page import Results, class_rows, duration, probability, write_report
+from alexnet.runtime.errors import InputError
 from stages.report import commit, main
 from tests import archives
 from tests.conftest import Run, one_line
@@ -394,7 +394,7 @@ def test_changes_since_the_commit_are_said_when_they_are_of_code(
     monkeypatch.chdir(workspace)
     change(workspace, train={"seed": 2})
     assert commit() == code
-    with (workspace / "alexnet" / "network.py").open("a", encoding="utf-8") as file:
+    with (workspace / "alexnet" / "model" / "network.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert commit() == f"{code}, with changes since"
 

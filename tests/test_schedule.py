@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alexnet.schedule import learning_rates
+from alexnet.training.schedule import learning_rates
 
 
 def test_constant() -> None:

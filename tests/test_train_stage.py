@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from alexnet import dataset, device, network, training
-from alexnet.interruption import Interruption
-from alexnet.live import DVCLiveCallback
-from alexnet.progress import Progress
-from alexnet.recipe import Recipe
+from alexnet.runtime import device
+from alexnet.runtime.stop import Interruption
+from alexnet.training import loop
+from alexnet.training.dvclive_callback import DVCLiveCallback
+from alexnet.training.progress import Progress
+from alexnet.training.recipe import Recipe
 from stages import params, train
 from tests import archives
 from tests.conftest import Run
@@ -89,10 +90,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         raise Reached
 
     watch(device, "select", lambda *_: ("GPU", 7))
-    watch(dataset, "hold_out", lambda real, *arguments: real(*arguments))
-    watch(dataset, "Batches", lambda real, *arguments: real(*arguments))
-    watch(network, "AlexNet", lambda *_, **__: object())
-    watch(training, "train", reached)
+    watch(train, "hold_out", lambda real, *arguments: real(*arguments))
+    watch(train, "Batches", lambda real, *arguments: real(*arguments))
+    watch(train, "AlexNet", lambda *_, **__: object())
+    watch(loop, "train", reached)
     return calls
 
 

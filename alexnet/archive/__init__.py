@@ -1,0 +1,1 @@
+"""The CIFAR-10 archive: fetched, or drawn for a trial, and checked."""

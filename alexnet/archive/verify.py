@@ -1,0 +1,186 @@
+"""The archive: checked member by member and record by record, then laid out in two folders."""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from alexnet import cifar10
+from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import digest, replacing
+
+_TEXT_BYTES = 65_536  # the most a member that is no data file may have
+
+
+def check_md5(path: Path, expected: str | None) -> str:
+    """Return the MD5 of the archive at `path`; None expects any.
+
+    Raises InputError when it cannot be read or its MD5 is not the expected one.
+    """
+    try:
+        found = digest(path, "md5")
+    except OSError as error:
+        raise InputError(f"cannot read the archive {path}: {error.strerror}") from None
+    if expected not in (None, found):
+        raise InputError(
+            f"the archive {path} has MD5 {found}, expected {expected}: it is damaged or another one; "
+            "set data.md5 to the MD5 of the archive you mean, or to null for any"
+        )
+    return found
+
+
+class _Bounded:
+    # A stream that ends in an error, not in all memory, when a small file unpacks to more than the layout can hold.
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self._stream = stream
+        self._left = limit
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise InputError("unpacks to more bytes than CIFAR-10 with these image counts can have")
+        return data
+
+
+def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iterator[tuple[str, bytes]]:
+    # Yield each file's name, less its folder, and content; raise InputError for what the layout does not have.
+    limits = dict.fromkeys(cifar10.TRAIN_FILES, train_images * cifar10.RECORD_BYTES)
+    limits |= dict.fromkeys(cifar10.TEST_FILES, test_images * cifar10.RECORD_BYTES)
+    limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
+    total = (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES  # the last for headers and padding
+    seen = set()
+    bounded = _Bounded(stream, total)
+    with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r|") as tar:
+        for member in tar:
+            folder, _, name = member.name.partition("/")
+            if member.isdir() and member.name == cifar10.ARCHIVE_FOLDER:
+                continue
+            if folder != cifar10.ARCHIVE_FOLDER or name not in limits:
+                known = ", ".join(limits)
+                raise InputError(f"has a member {member.name!r}, expected in {cifar10.ARCHIVE_FOLDER}/ only {known}")
+            if not member.isreg() or member.issparse():
+                raise InputError(f"has {member.name!r} as a link, a device or a folder, expected a plain file")
+            if member.size > limits[name]:
+                raise InputError(f"has {member.name!r} with {member.size} bytes, expected at most {limits[name]}")
+            if name in seen:
+                raise InputError(f"has {member.name!r} twice, expected each file once")
+            seen.add(name)
+            yield name, cast(BinaryIO, tar.extractfile(member)).read()
+    while bounded.read(1 << 20):  # gzip's checksum stands at its end
+        pass
+    missing = [name for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES, cifar10.META_FILE) if name not in seen]
+    if missing:
+        raise InputError(f"has no {', '.join(missing)} in {cifar10.ARCHIVE_FOLDER}/, expected every file of CIFAR-10")
+
+
+class _Tally:
+    # Counts what a split has, file by file, so that one file is in memory at a time.
+
+    def __init__(self) -> None:
+        self._classes = np.zeros(cifar10.NUM_CLASSES, np.int64)
+        self._values = np.zeros((cifar10.CHANNELS, 256), np.int64)
+
+    def add(self, part: cifar10.Split) -> None:
+        self._classes += np.bincount(part.labels, minlength=cifar10.NUM_CLASSES)
+        for channel in range(cifar10.CHANNELS):
+            self._values[channel] += np.bincount(part.images[:, channel].ravel(), minlength=256)
+
+    def report(self, split: str, images: int) -> dict[str, Any]:
+        """Raise InputError unless there are `images` in all, equally many of each class."""
+        if self._classes.sum() != images:
+            raise InputError(
+                f"has {self._classes.sum()} {split} images, expected {images}: set data.{split}_images to what it has"
+            )
+        wrong = np.flatnonzero(self._classes != images // cifar10.NUM_CLASSES)
+        if len(wrong):
+            name, count = cifar10.CLASS_NAMES[wrong[0]], self._classes[wrong[0]]
+            raise InputError(
+                f"has {count} {split} images of class {name}, expected {images // cifar10.NUM_CLASSES} of every class"
+            )
+        level = np.arange(256) / 255
+        share = self._values / self._values.sum(axis=1, keepdims=True)
+        mean = share @ level
+        return {
+            "images": images,
+            "per_class": dict(zip(cifar10.CLASS_NAMES, self._classes.tolist(), strict=True)),
+            "mean": mean.round(6).tolist(),
+            "std": np.sqrt(share @ level**2 - mean**2).round(6).tolist(),
+        }
+
+
+def verify(
+    path: Path,
+    train_folder: Path,
+    test_folder: Path,
+    *,
+    md5: str | None,
+    train_images: int,
+    test_images: int,
+    allow_generated: bool = False,
+) -> dict[str, Any]:
+    """Check an archive of CIFAR-10's binary version wholly, and lay it out in two folders that appear only then.
+
+    train_folder gets the five training files and the class names, test_folder the test file; both get
+    `cifar10.GENERATED_FILE` when the archive has it.
+
+    Args:
+        md5: the archive's, in hexadecimal; None accepts any.
+        train_images, test_images: how many images each split must have, equally many of each class.
+        allow_generated: an archive of drawn pictures may have any MD5.
+
+    Returns a report: `archive` with its `md5` and `sha256`; `generated`, whether the images were drawn here; and for
+    `train` and `test` the number of `images`, their number `per_class`, and the `mean` and `std` of each channel on a
+    scale of 0 to 1. Raises InputError, naming the archive, for whatever is not as it must be.
+    """
+    found_md5 = check_md5(path, None if allow_generated else md5)
+    tallies = {"train": _Tally(), "test": _Tally()}
+    contents: dict[bytes, str] = {}
+    generated = False
+    with replacing(train_folder) as train, replacing(test_folder) as test:
+        train.mkdir()
+        test.mkdir()
+        try:
+            with gzip.open(path) as stream:
+                for name, content in _members(stream, train_images, test_images):
+                    if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
+                        split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
+                        twin = contents.setdefault(hashlib.sha256(content).digest(), name)
+                        if twin != name:
+                            raise InputError(f"has the same content in {twin} and {name}, expected different images")
+                        tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
+                        (folder / name).write_bytes(content)
+                    elif name == cifar10.META_FILE:
+                        _check_names(content)
+                        (train / name).write_bytes(content)
+                    elif name == cifar10.GENERATED_FILE:
+                        generated = True
+                        (train / name).write_bytes(content)
+                        (test / name).write_bytes(content)
+            splits = {
+                "train": tallies["train"].report("train", train_images),
+                "test": tallies["test"].report("test", test_images),
+            }
+        except InputError as error:
+            raise InputError(f"the archive {path} {error}") from None
+        except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"the archive {path} is damaged, cut short or no .tar.gz: {error}") from None
+        if allow_generated and not generated:
+            check_md5(path, md5)
+    return {
+        "archive": {"md5": found_md5, "sha256": digest(path, "sha256")},
+        "generated": generated,
+        **splits,
+    }
+
+
+def _check_names(content: bytes) -> None:
+    names = tuple(content.decode("ascii", "replace").split())
+    if names != cifar10.CLASS_NAMES:
+        raise InputError(f"has the class names {' '.join(names)!r}, expected {' '.join(cifar10.CLASS_NAMES)!r}")

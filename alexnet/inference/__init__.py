@@ -1,0 +1,1 @@
+"""The trained network at work: classifying images, and exported for other programs."""

@@ -1,0 +1,45 @@
+"""The trained network as its users meet it: from images as programs have them to the probability of each class."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from alexnet.cifar10 import class_name
+from alexnet.model.network import AlexNet
+from alexnet.runtime.errors import InputError
+
+
+class Classifier(nn.Cell):
+    """A trained AlexNet between a change of layout and a softmax.
+
+    Args:
+        network: with its weights.
+
+    Attributes:
+        class_names: of each output, in their order.
+    """
+
+    def __init__(self, network: AlexNet) -> None:
+        super().__init__(auto_prefix=False)  # the parameters keep their names
+        self.network = network
+        self.class_names = [class_name(label) for label in range(network.fc3.out_channels)]
+        self.set_train(False)
+
+    def construct(self, images: ms.Tensor) -> ms.Tensor:
+        """Return the probability of each class, float32 of shape (N, num_classes).
+
+        images: uint8 of shape (N, 32, 32, 3), channels red, green, blue.
+        """
+        return ops.softmax(self.network(images.transpose((0, 3, 1, 2))), -1)
+
+
+def likeliest(classifier: Classifier, image: np.ndarray, count: int) -> dict[str, float]:
+    """Return the `count` likeliest classes of an image and their probabilities, the likeliest first.
+
+    image: uint8 of shape (32, 32, 3). Raises InputError when the network's answer is NaN.
+    """
+    probabilities = classifier(ms.Tensor(image[None])).asnumpy()[0]
+    if not np.isfinite(probabilities).all():
+        raise InputError("the network's answer is NaN: its weights are too large, train it again")
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return {classifier.class_names[label]: float(probabilities[label]) for label in order}

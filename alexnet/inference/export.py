@@ -1,0 +1,73 @@
+"""The trained network for other programs: one file with all that lies between raw images and probabilities.
+
+Input `images`: uint8 of shape (N, 32, 32, 3), any N. Output `probabilities`: float32 of shape (N, num_classes). The
+metadata have `class_names`, a JSON array. The same network gives the same bytes, if written first in its process.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import onnx
+
+from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
+from alexnet.inference.classifier import Classifier
+from alexnet.model.checkpoint import make_readable
+from alexnet.runtime.errors import InputError
+
+INPUT, OUTPUT, CLASS_NAMES = "images", "probabilities", "class_names"
+
+LIMIT = 1 << 30
+"""Bytes of parameters that go into one file: MindSpore splits a larger MindIR, and ONNX has a limit of twice that."""
+
+
+def write_onnx(classifier: Classifier, path: Path) -> None:
+    """Write an ONNX file (https://onnx.ai); `path` ends in .onnx. Raises InputError when the network is too large."""
+    _check_size(classifier)
+    one = ms.Tensor(np.zeros((1, HEIGHT, WIDTH, CHANNELS), np.uint8))
+    ms.onnx.export(
+        classifier,
+        one,
+        file_name=str(path),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: {0: "batch"}},
+    )
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # which MindSpore leaves at 1
+    model.graph.name, model.producer_version = "AlexNet", ms.__version__
+    model.graph.input[0].doc_string = "RGB images of 32x32 pixels, values 0 to 255"
+    onnx.helper.set_model_props(model, {CLASS_NAMES: json.dumps(classifier.class_names)})
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def write_mindir(classifier: Classifier, path: Path) -> None:
+    """Write a MindIR file; `path` ends in .mindir. Raises InputError when the network is too large.
+
+    `nn.GraphCell(mindspore.load(path))` runs it; the metadata are in its `user_info`.
+    """
+    _check_size(classifier)
+
+    def complete(model: Any) -> None:
+        model.user_info.add(key=CLASS_NAMES, value=json.dumps(classifier.class_names))
+        # These two differ from process to process: a time and an address, and the order of a set.
+        attributes = [attribute for attribute in model.graph.attribute if attribute.name != "compile_phase"]
+        del model.graph.attribute[:]
+        model.graph.attribute.extend(attributes)
+        model.primitives.sort(key=lambda primitive: primitive.name)
+
+    images = ms.Tensor(shape=(None, HEIGHT, WIDTH, CHANNELS), dtype=ms.uint8)
+    ms.export(classifier, images, file_name=str(path), file_format="MINDIR", custom_func=complete)
+    make_readable(path)
+
+
+def _check_size(classifier: Classifier) -> None:
+    size = sum(parameter.nbytes for parameter in classifier.get_parameters())
+    if size > LIMIT:
+        raise InputError(
+            f"the network's parameters take {size} bytes, expected at most {LIMIT} for one file: "
+            "train it with a smaller image_height or image_width"
+        )

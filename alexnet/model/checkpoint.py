@@ -1,0 +1,141 @@
+"""Checkpoints in MindSpore's format: written whole or not at all, and read only when they fit."""
+
+import inspect
+import logging
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+from mindspore.nn.utils import no_init_parameters
+
+from alexnet.model.network import AlexNet
+from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import replacing
+
+SETTINGS = "settings."
+"""What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
+
+
+def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
+    """Write tensors by name; `path` ends in .ckpt. Raises OSError as the file system does."""
+    logging.disable()  # MindSpore logs the error that it then raises
+    try:
+        ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(path))
+    finally:
+        logging.disable(logging.NOTSET)
+    make_readable(path)
+
+
+def make_readable(path: Path) -> None:
+    """Let everyone read a file and its owner write it; MindSpore leaves its files for their owner to read alone."""
+    path.chmod(path.stat().st_mode | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
+
+
+def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
+    """Return the values of a checkpoint by name. Raises InputError when there is none or it cannot be read."""
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
+    logging.disable()
+    try:
+        return {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def save_weights(network: AlexNet, path: Path) -> None:
+    """Write the network's parameters and settings, and nothing else, whole or not at all; `path` ends in .ckpt."""
+    settings = {SETTINGS + name: ms.Tensor(np.array(value)) for name, value in network.settings.items()}
+    with replacing(path) as new:
+        write_checkpoint(dict(network.parameters_and_names()) | settings, new)
+
+
+def load_weights(network: nn.Cell, path: Path) -> None:
+    """Set the network's parameters from a checkpoint, the model zoo's included.
+
+    What else is in the file (settings, the optimizer's state) is left alone. Convolution biases may be missing and are
+    then 0, since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter
+    is missing, one has another shape, a value is not finite, or the settings are not the network's; the network is then
+    as it was.
+    """
+    values = read_checkpoint(path)
+    told = _settings(values)
+    for name, value in getattr(network, "settings", {}).items():
+        if told.get(name, value) != value:
+            raise InputError(f"{path} is of a network with {name} {told[name]}, expected {value}: train again")
+    _set_weights(network, values, path)
+
+
+def load_network(path: Path, image_height: int | None = None, image_width: int | None = None) -> AlexNet:
+    """Return the network that a checkpoint is of, without dropout.
+
+    Args:
+        path: a checkpoint that tells the network's settings, as `save_weights` makes it, or the model zoo's.
+        image_height, image_width: of a network whose checkpoint does not tell them.
+
+    Raises InputError for what `load_weights` refuses, when these two are needed and not given, or given and not what
+    the checkpoint tells, and when it tells settings that this AlexNet does not have.
+    """
+    values = read_checkpoint(path)
+    settings: dict[str, Any] = _settings(values)
+    given = {"image_height": image_height, "image_width": image_width}
+    if settings:
+        for name, value in given.items():
+            if value not in (None, settings.get(name)):
+                raise InputError(f"{name} is {value}, but {path} says {settings.get(name)}: leave it out")
+    else:
+        outputs = values.get("fc3.bias")
+        if outputs is None:
+            raise _missing("fc3.bias", path)
+        if None in given.values():
+            raise InputError(
+                f"{path} does not say which image size it was trained with: give image_height and image_width "
+                "(the model zoo's checkpoints: 227 and 227)"
+            )
+        settings = {"num_classes": outputs.size} | given
+    try:
+        arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, **settings)
+    except TypeError as error:
+        raise InputError(f"{path} is of another version of this network: {error}") from None
+    with no_init_parameters():  # random ones take longer than reading these
+        network = AlexNet(*arguments.args, **arguments.kwargs)
+    _set_weights(network, values, path)
+    return network
+
+
+def _settings(values: Mapping[str, np.ndarray]) -> dict[str, int | float | bool]:
+    # What a checkpoint tells of its network; nothing for the zoo's.
+    return {
+        name.removeprefix(SETTINGS): value.item()
+        for name, value in values.items()
+        if name.startswith(SETTINGS) and value.size == 1
+    }
+
+
+def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:
+    fitting = {}
+    for name, parameter in network.parameters_and_names():
+        value = values.get(name)
+        if value is None and name.startswith("conv") and name.endswith(".bias"):
+            value = np.zeros(parameter.shape)
+        if value is None:
+            raise _missing(name, path)
+        if value.shape != parameter.shape:
+            raise InputError(
+                f"{path} has {name} of shape {value.shape}, expected {parameter.shape}: it was trained with another "
+                "model.image_height, model.image_width or model.num_classes"
+            )
+        if not np.isfinite(value).all():
+            raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")
+        fitting[parameter] = value.astype(np.float32, copy=False)
+    for parameter, value in fitting.items():
+        parameter.set_data(ms.Tensor(value))
+
+
+def _missing(name: str, path: Path) -> InputError:
+    return InputError(f"{path} has no parameter {name}: it is a checkpoint of another network")

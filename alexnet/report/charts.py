@@ -1,0 +1,209 @@
+"""Pictures of a training and of its predictions, as PNG: the same bytes for the same values and versions."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
+
+from alexnet.report.curves import Curve
+from alexnet.report.predictions import Calibration
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours in hexadecimal; each but `grid` can be read on `background`."""
+
+    background: str
+    foreground: str
+    muted: str
+    grid: str
+    accent: str
+    second: str
+
+
+LIGHT = Theme("#ffffff", "#1b1f24", "#59616b", "#e2e6ea", "#2a66ad", "#bf5313")
+DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
+
+DPI = 200
+MEANS = 50
+"""The points of a curve's bold line; one with no more has a mark at each, lest a single one be invisible."""
+FILTERS_A_ROW = 12
+FILTER_SCALE = 6
+"""Pixels of the picture to a weight of a filter, along each axis."""
+_NO_VERSION: dict[str, Any] = {"Software": None}
+
+
+@contextmanager
+def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
+    # Yield a figure, sizes in inches, and where its PNG will be. Matplotlib's defaults are taken first, so that the
+    # user's settings change nothing; without pyplot there is no window system and no figure left open.
+    style: dict[str, Any] = {
+        "axes.axisbelow": True,
+        "axes.edgecolor": theme.muted,
+        "axes.facecolor": theme.background,
+        "axes.formatter.useoffset": False,
+        "axes.grid": True,
+        "axes.labelcolor": theme.muted,
+        "axes.prop_cycle": cycler(color=[theme.accent, theme.second]),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "figure.facecolor": theme.background,
+        "font.size": 8,
+        "grid.color": theme.grid,
+        "legend.frameon": False,
+        "lines.linewidth": 1.4,
+        "savefig.dpi": DPI,
+        "text.color": theme.foreground,
+        "xtick.color": theme.muted,
+        "ytick.color": theme.muted,
+    }
+    with matplotlib.style.context(style, after_reset=True):
+        figure, png = Figure((width, height), layout="constrained"), io.BytesIO()
+        yield figure, png
+        figure.savefig(png, format="png", metadata=_NO_VERSION)
+
+
+def _pixels(image: np.ndarray) -> bytes:
+    # An image of shape (height, width, 3), as it is.
+    png = io.BytesIO()
+    imsave(png, image, format="png", metadata=_NO_VERSION)
+    return png.getvalue()
+
+
+def curves(named: Mapping[str, Curve], title: str, y_label: str, theme: Theme, top: float | None = None) -> bytes:
+    """Draw curves over the steps, from 0 up to `top`, or what the values need; with several, a legend names them.
+
+    Of a curve with more than MEANS points, as many means are drawn boldly above the points themselves.
+    """
+    with _figure(theme, 3.6, 2.5) as (figure, png):
+        axes = figure.subplots()
+        for name, curve in named.items():
+            few = len(curve.steps) <= MEANS
+            (line,) = axes.plot(*_means(curve), label=name, marker="." if few else "", clip_on=not few)
+            if not few:
+                axes.plot(*curve, color=line.get_color(), linewidth=0.6, alpha=0.35, zorder=line.get_zorder() - 1)
+        axes.set(title=title, xlabel="step", ylabel=y_label)
+        axes.set_ylim(0, top if top else max(0.0, *(1.08 * curve.values.max() for curve in named.values())) or 1)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if len(named) > 1:
+            axes.legend(loc="best")
+    return png.getvalue()
+
+
+def _means(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    parts = np.array_split(np.stack(curve), min(MEANS, len(curve.steps)), axis=1)
+    steps, values = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    return steps, values
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str], theme: Theme) -> bytes:
+    """Draw a confusion matrix: counts of images by true class (row) and predicted class (column).
+
+    A cell has its share of the row in percent. `names` are the columns', of which the first are the rows' too.
+    """
+    share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    with _figure(theme, 4, 3.9) as (figure, png):
+        axes = figure.subplots()
+        axes.imshow(share, LinearSegmentedColormap.from_list("share", [theme.background, theme.accent]), vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(share):
+            if percent := round(100 * value):
+                colour = theme.background if value > 0.6 else theme.foreground
+                axes.text(column, row, str(percent), ha="center", va="center", color=colour, fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(matrix)), names[: len(matrix)])
+        axes.set(title="Confusion matrix, % of the true class", xlabel="predicted class", ylabel="true class")
+        axes.grid(visible=False)
+        _bare(axes)
+    return png.getvalue()
+
+
+def per_class(accuracies: Mapping[str, float], accuracy: float, theme: Theme) -> bytes:
+    """Draw the accuracy of each class as a bar, and that of all images as a line."""
+    with _figure(theme, 4, 3.9) as (figure, png):
+        axes = figure.subplots()
+        bars = axes.barh(list(accuracies), list(accuracies.values()), color=theme.accent, height=0.7)
+        axes.axvline(accuracy, color=theme.second, linestyle="--", zorder=0.9)
+        axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": theme.background, "linewidth": 0, "pad": 1})
+        axes.set(title=f"Accuracy by class (dashed: all, {accuracy:.4f})", xlabel="share predicted right")
+        axes.set_xlim(0, 1.12)
+        axes.set_xticks(np.linspace(0, 1, 6))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        _bare(axes)
+    return png.getvalue()
+
+
+def _bare(axes: Axes) -> None:
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def reliability(given: Calibration, theme: Theme) -> bytes:
+    """Draw a reliability diagram: each bin's accuracy against the diagonal, and below it, how many images it has."""
+    width = np.diff(given.edges)
+    with _figure(theme, 4, 3.9) as (figure, png):
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        for axes, heights in ((upper, np.nan_to_num(given.accuracy)), (lower, given.images / given.images.sum())):
+            axes.bar(given.edges[:-1], heights, width, align="edge", color=theme.accent, edgecolor=theme.background)
+        upper.plot([0, 1], [0, 1], color=theme.second, linestyle="--", label="as sure as right")
+        upper.set(title=f"Reliability, calibration error {given.error:.4f}", ylabel="accuracy")
+        upper.set_ylim(0, 1)
+        upper.legend(loc="upper left")
+        lower.set(xlabel="probability of the predicted class", ylabel="of images")
+        lower.set_xlim(0, 1)
+        figure.align_ylabels()
+    return png.getvalue()
+
+
+def image(pixels: np.ndarray) -> bytes:
+    """Return an image, uint8 of shape (3, H, W), as PNG."""
+    return _pixels(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Theme) -> bytes:
+    """Draw images, uint8 of shape (N, 3, H, W), five a row and each with its caption below; N may be 0."""
+    columns = 5
+    rows = max(1, -(-len(images) // columns))
+    with _figure(theme, 6, 0.5 + 1.7 * rows) as (figure, png):
+        figure.suptitle(title, fontsize=9, fontweight="bold")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, pixels, caption in zip(grid.flat, images, captions, strict=False):
+            axes.imshow(pixels.transpose(1, 2, 0))
+            axes.set(xlabel=caption, xticks=[], yticks=[])
+            axes.xaxis.label.set_color(theme.foreground)
+            axes.spines[:].set_visible(False)
+        for axes in grid.flat[len(images) :]:
+            axes.set_axis_off()
+    return png.getvalue()
+
+
+def filters(weights: np.ndarray, theme: Theme) -> bytes:
+    """Draw a convolution's filters, float32 of shape (N, 3, height, width), twelve a row, each as a colour image.
+
+    As figure 3 of Krizhevsky et al. 2012. The largest absolute weight of each filter is scaled to half the range
+    about mid-grey, which is 0, so that a filter's contrast says nothing of its size.
+    """
+    count, _, height, width = weights.shape
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    tiles = 0.5 + weights / (2 * np.where(largest, largest, 1))
+    rows = -(-count // FILTERS_A_ROW)
+    mosaic = np.empty((rows, FILTERS_A_ROW, height + 1, width + 1, 3))  # a pixel between two filters
+    mosaic[:] = to_rgb(theme.background)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, FILTERS_A_ROW)
+        mosaic[row, column, :height, :width] = tile.transpose(1, 2, 0)
+    whole = mosaic.swapaxes(1, 2).reshape(rows * (height + 1), FILTERS_A_ROW * (width + 1), 3)[:-1, :-1]
+    return _pixels(np.round(255 * whole).astype(np.uint8).repeat(FILTER_SCALE, axis=0).repeat(FILTER_SCALE, axis=1))

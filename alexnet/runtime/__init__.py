@@ -1,0 +1,1 @@
+"""What every command needs: device, errors, files, processes and signals."""

@@ -1,0 +1,62 @@
+"""Files and folders that appear under their name whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the name at which to make a file or a folder; on leaving, sync it and move it to `path`.
+
+    The yielded name is that of `path`, in a folder `.NAME.partial` beside it, which goes in the end; what a killed
+    process left there is removed first. When the body raises, what stood at `path` stays. The parent folder is made
+    when missing. Raises OSError as the file system does.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        new = partial / path.name
+        yield new
+        for file in [new, *new.rglob("*")]:
+            _sync(file)
+        if path.is_dir():  # a rename replaces a file, but no folder
+            os.replace(path, partial / "old")
+        os.replace(new, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(partial)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Return a file's digest in hexadecimal; `algorithm` is hashlib's name of it. Raises OSError."""
+    state = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()

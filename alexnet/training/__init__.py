@@ -1,0 +1,1 @@
+"""The training: batches, step, schedule, loop, workers and saved state."""

@@ -1,0 +1,158 @@
+"""Training batches: shuffled, cropped and flipped images, each batch a function of the seed and the step alone."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from alexnet.cifar10 import NUM_CLASSES, Split
+from alexnet.model.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
+from alexnet.runtime.errors import InputError
+
+DROPOUT_STEPS = 1 << 16
+"""The dropout rate is taken in steps of one such part: 16 random bits an output are drawn faster than a float32."""
+
+# The purposes a generator is made for; the same seed and step give independent streams for each.
+_SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
+
+
+def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, count)))
+
+
+def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Split]:
+    """Return the split without `validation_images` of its images, equally many of each class, and those images.
+
+    Raises InputError when they are not a multiple of the classes, or a class has no image left to train on.
+    """
+    per_class, rest = divmod(validation_images, NUM_CLASSES)
+    fewest = int(np.bincount(split.labels, minlength=NUM_CLASSES).min())
+    if rest or per_class >= fewest:
+        raise InputError(
+            f"validation_images is {validation_images}, expected a multiple of {NUM_CLASSES} below "
+            f"{fewest * NUM_CLASSES}, of the training images"
+        )
+    if not validation_images:  # no copy of all the others
+        return split, Split(split.images[:0], split.labels[:0], split.generated)
+    order = _generator(seed, _HOLD_OUT, 0).permutation(len(split))
+    labels = split.labels[order]
+    held = np.zeros(len(split), bool)
+    for label in range(NUM_CLASSES):
+        held[order[labels == label][:per_class]] = True
+    kept, validation = (Split(split.images[of], split.labels[of], split.generated) for of in (~held, held))
+    return kept, validation
+
+
+def augment(
+    images: np.ndarray, rng: np.random.Generator, crop_padding: int, mirrored: np.ndarray | None = None
+) -> np.ndarray:
+    """Crop each image at random from its padded self, and mirror some.
+
+    Takes and returns uint8 of shape (N, C, H, W). crop_padding: pixels of black on each side. mirrored: bool of shape
+    (N,), which to mirror; None mirrors each with a chance of one half.
+    """
+    count, _, height, width = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding)))
+    windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
+    top, left = rng.integers(0, 2 * crop_padding + 1, (2, count))
+    cropped = windows[np.arange(count), :, top, left]
+    if mirrored is None:
+        mirrored = rng.random(count) < 0.5
+    cropped[mirrored] = cropped[mirrored, :, :, ::-1]
+    return cropped
+
+
+class Batch(NamedTuple):
+    """What one step takes.
+
+    images: uint8 of shape (N, 3, 32, 32), N being the batch size, or this worker's share of it.
+    labels: int32 of shape (N,).
+    keep: bool of shape (N, 2, 4096), the outputs dropout keeps; None without dropout.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    keep: np.ndarray | None
+
+
+class Batches(Sequence[Batch]):
+    """The batches of all epochs: item `step`, from 0, is that step's, whatever was read before.
+
+    Each epoch shuffles the images anew and leaves out those that fill no batch, as the zoo's (`drop_remainder`).
+
+    Args:
+        split: the training images.
+        epoch_size: epochs.
+        batch_size: images a batch.
+        dropout_rate: chance of an output to be dropped; 0 makes no masks.
+        seed: of shuffling, augmentation and dropout.
+        crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
+        flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
+            epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
+            2404.00498, section 3.6).
+        rank, workers: which shard of each batch to give, of how many; all are equally large.
+
+    Raises InputError when there are fewer images than one batch takes, or a batch cannot be shared equally.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        epoch_size: int,
+        batch_size: int,
+        dropout_rate: float,
+        seed: int,
+        crop_padding: int = 4,
+        flip: Literal["random", "alternating"] = "random",
+        rank: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self.steps_per_epoch = len(split) // batch_size
+        if self.steps_per_epoch == 0:
+            raise InputError(
+                f"batch_size is {batch_size}, expected at most {len(split)}, the number of training images"
+            )
+        if batch_size % workers:
+            raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        self._split = split
+        self.epoch_size = epoch_size
+        self.batch_size = batch_size
+        self._dropout_rate = dropout_rate
+        self._seed = seed
+        self._crop_padding = crop_padding
+        self._first_mirrored = None
+        if flip == "alternating":
+            self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
+        self._shard = slice(rank * batch_size // workers, (rank + 1) * batch_size // workers)
+        self._shuffled: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.epoch_size * self.steps_per_epoch
+
+    def __getitem__(self, step):  # type: ignore[no-untyped-def]
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        chosen = self._chosen(step)
+        epoch = step // self.steps_per_epoch
+        mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
+        rng = _generator(self._seed, _AUGMENT, step)
+        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored)
+        keep = None
+        if self._dropout_rate:
+            shape = self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS
+            draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
+            keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
+        mine = self._shard
+        return Batch(images[mine], self.labels(step), None if keep is None else keep[mine])
+
+    def labels(self, step: int) -> np.ndarray:
+        """Return the labels of a step's batch alone."""
+        return self._split.labels[self._chosen(step)][self._shard]
+
+    def _chosen(self, step: int) -> np.ndarray:
+        # The images of a step's batch, by number.
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._shuffled[0] != epoch:
+            self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
+        return self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]

@@ -1,0 +1,184 @@
+"""Training: one loop over all steps, readable from top to bottom, that can be stopped anywhere and gone on with."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore.train import Callback, RunContext
+from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
+
+from alexnet.cifar10 import Split
+from alexnet.evaluation.evaluate import Evaluation, cross_entropy, evaluate
+from alexnet.model.network import AlexNet
+from alexnet.runtime.errors import InputError, Stopped
+from alexnet.training.batches import Batches
+from alexnet.training.recipe import Recipe
+from alexnet.training.schedule import learning_rates
+from alexnet.training.state import States
+from alexnet.training.step import Step
+from alexnet.training.workers import ALONE, Worker
+
+CHECK_STEPS = 100
+"""Steps from one look for values that are not finite to the next. The loss is looked at in every step, but on the CPU
+ReLU and max-pooling turn NaN into 0, so that it can stay finite while the weights are lost."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training came to: of each step, in order, arrays of shape (steps,); of each epoch, of shape (epochs,).
+
+    All are float32.
+
+    loss: the mean cross entropy over the global batch, before the step's update and without label smoothing.
+    accuracy: of the global batch, before the step's update.
+    learning_rate: of the step's update.
+    seconds: how long the step took, the wait for its batch included.
+    save_seconds: how long saving the state after the step took, 0 where it was not saved.
+    validation_loss, validation_accuracy: after the epoch; NaN without validation images.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    learning_rate: np.ndarray
+    seconds: np.ndarray
+    save_seconds: np.ndarray
+    validation_loss: np.ndarray
+    validation_accuracy: np.ndarray
+
+
+def train(
+    network: AlexNet,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    validation: Split | None = None,
+    amp_level: str = "O0",
+    dataset_sink_mode: bool = False,
+    worker: Worker = ALONE,
+    states: States | None = None,
+    save_checkpoint_steps: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train the network in place on all batches: softmax cross entropy, stochastic gradient descent with momentum.
+
+    Args:
+        network: with its initial weights.
+        batches: this worker's shard of each batch.
+        recipe: what each step does.
+        validation: images to evaluate the network on after each epoch.
+        amp_level: see `alexnet.training.step.Step`.
+        dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
+            result is the same.
+        worker: which of how many this process is; their gradients are averaged.
+        states: where worker 0 saves the state and finds it again; None saves none. A state found there is gone on
+            from, and the result is the same, bit for bit on the CPU, as without the interruption.
+        save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch.
+        stop: asked after each step whether to end early.
+        callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
+            global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; before the first
+            step, those of the state gone on from, or 0), `net_outputs` (the loss, a float32), `accuracy` (of the
+            batch), `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch
+            with validation images, `eval_results` with their `loss` and `accuracy`.
+
+    Raises Stopped, the state saved, when `stop` says so to any worker, and InputError, the states before kept, when
+    the loss, a weight or a momentum becomes NaN or infinite (a gradient that does makes its momentum so).
+    """
+    steps, steps_per_epoch = len(batches), batches.steps_per_epoch
+    rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
+    history = History(
+        *(np.zeros(steps, np.float32) for _ in range(5)),
+        *(np.full(batches.epoch_size, np.nan, np.float32) for _ in range(2)),
+    )
+    train_step = Step(network, recipe, worker, amp_level)
+    first = _restore(states, train_step, history, worker) if states else 0
+    sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
+
+    context = _InternalCallbackParam(
+        epoch_num=batches.epoch_size,
+        batch_num=steps_per_epoch,
+        batch_size=batches.batch_size,
+        train_network=network,
+        optimizer=train_step.optimizer,
+        history=history,
+        cur_epoch_num=first // steps_per_epoch,
+        cur_step_num=first,
+    )
+    run = RunContext(context)
+    with _CallbackManager(list(callbacks)) as observers:
+        observers.on_train_begin(run)
+        for step in range(first, steps):
+            start = time.perf_counter()
+            logits = sunk_step() if sunk_step else train_step(batches[step], rates[step])
+            labels = batches.labels(step)
+            loss = cross_entropy(logits, labels).mean()
+            accuracy = (logits.argmax(axis=1) == labels).mean()
+            history.loss[step], history.accuracy[step], asked = worker.mean(loss, accuracy, stop())
+            history.learning_rate[step] = rates[step]
+            history.seconds[step] = time.perf_counter() - start
+
+            done = step + 1
+            epoch, step_of_epoch = step // steps_per_epoch + 1, step % steps_per_epoch + 1
+            if not np.isfinite(history.loss[step]):
+                raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, recipe)
+            context.cur_epoch_num, context.cur_step_num = epoch, done
+            context.net_outputs, context.accuracy = history.loss[step], history.accuracy[step]
+            observers.on_train_step_end(run)
+            save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
+            if save or done % CHECK_STEPS == 0 or done == steps:
+                for name, parameter in train_step.parameters.items():
+                    if not np.isfinite(parameter.asnumpy()).all():
+                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
+            if step_of_epoch == steps_per_epoch:
+                if validation:
+                    result = _validate(train_step, network, validation, batches.batch_size)
+                    history.validation_loss[epoch - 1] = result.loss
+                    history.validation_accuracy[epoch - 1] = result.accuracy
+                    context.eval_results = {
+                        "loss": history.validation_loss[epoch - 1],
+                        "accuracy": history.validation_accuracy[epoch - 1],
+                    }
+                observers.on_train_epoch_end(run)
+
+            if save and states and worker.rank == 0:
+                start = time.perf_counter()
+                _save(states, epoch, step_of_epoch, done, train_step, history)
+                history.save_seconds[step] = time.perf_counter() - start
+            if asked and done < steps:
+                raise Stopped(f"stopped after epoch {epoch} step {step_of_epoch}" + (", state saved" if save else ""))
+        observers.on_train_end(run)
+    train_step.take_averages()
+    return history
+
+
+def _validate(train_step: Step, network: AlexNet, validation: Split, batch_size: int) -> Evaluation:
+    with train_step.averaged():
+        result = evaluate(network, validation, batch_size)
+    network.set_train(True)
+    return result
+
+
+def _failed(what: str, epoch: int, step: int, recipe: Recipe) -> InputError:
+    return InputError(f"{what} in epoch {epoch} step {step}: try a learning_rate below {recipe.learning_rate}")
+
+
+def _save(states: States, epoch: int, step: int, done: int, train_step: Step, history: History) -> None:
+    extra = {f"history.{name}": ms.Tensor(values) for name, values in vars(history).items()}
+    states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([done])})
+
+
+def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
+    # Returns how many steps are done. Worker 0 reads and tells the others, who may be on machines without its disk.
+    values = states.newest() if worker.rank == 0 else None
+    done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
+
+    def told(name: str, own: np.ndarray) -> np.ndarray:
+        return worker.broadcast(values[name] if values else own)
+
+    if done:
+        train_step.set({name: told(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
+        for name, array in vars(history).items():
+            array[:] = told(f"history.{name}", array)
+    return done

@@ -1,0 +1,132 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from alexnet.cifar10 import CLASS_NAMES
+from alexnet.report import charts
+from alexnet.report.charts import DARK, FILTER_SCALE, LIGHT, Theme
+from alexnet.report.curves import Curve
+from alexnet.report.predictions import calibration
+from tests import workspaces
+
+RNG = np.random.default_rng(1)
+MATRIX = RNG.integers(0, 100, (10, 10))
+CURVE = Curve(np.arange(1, 201), RNG.random(200))
+CALIBRATION = calibration(RNG.dirichlet(np.ones(10), 50), RNG.integers(0, 10, 50))
+IMAGES = RNG.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
+WEIGHTS = RNG.normal(size=(96, 3, 11, 11)).astype(np.float32)
+
+DRAWN: dict[str, Callable[[Theme], bytes]] = {
+    "curves": lambda theme: charts.curves({"a": CURVE}, "Title", "y", theme),
+    "confusion": lambda theme: charts.confusion(MATRIX, CLASS_NAMES, theme),
+    "per_class": lambda theme: charts.per_class(dict.fromkeys(CLASS_NAMES, 0.5), 0.5, theme),
+    "reliability": lambda theme: charts.reliability(CALIBRATION, theme),
+    "captioned": lambda theme: charts.captioned(IMAGES, [f"a\nb {i}" for i in range(7)], "Title", theme),
+    "filters": lambda theme: charts.filters(WEIGHTS, theme),
+}
+
+
+def pixels(png: bytes) -> NDArray[np.float32]:
+    """Red, green and blue of 0 to 1, of shape (height, width, 3)."""
+    return np.asarray(imread(io.BytesIO(png), format="png"))[..., :3]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_can_be_read(theme: Theme) -> None:
+    """WCAG 2.2 asks for a contrast of 4.5 of text with what is behind it."""
+    for colour in (theme.foreground, theme.muted, theme.accent, theme.second):
+        low, high = sorted((luminance(colour), luminance(theme.background)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_same_bytes_whatever_the_users_settings(name: str) -> None:
+    before = DRAWN[name](LIGHT)
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.transparent": True}):
+        assert DRAWN[name](LIGHT) == before
+        assert matplotlib.rcParams["font.size"] == 20
+    assert b"Software" not in before
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_background_is_the_themes(name: str) -> None:
+    for theme in (LIGHT, DARK):
+        found = pixels(DRAWN[name](theme))
+        behind = np.isclose(found, to_rgb(theme.background), atol=0.003).all(axis=-1)
+        assert behind.mean() > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"captioned", "filters"}))
+@pytest.mark.parametrize("colour", ["foreground", "muted", "grid", "accent"])
+def test_every_colour_is_used(name: str, colour: str) -> None:
+    if (name, colour) == ("confusion", "grid"):
+        return
+    assert DRAWN[name](replace(LIGHT, **{colour: "#ff00ff"})) != DRAWN[name](LIGHT)
+
+
+def test_pyplot_and_its_window_systems_are_left_alone() -> None:
+    code = "import alexnet.report.page, sys; print('matplotlib.pyplot' in sys.modules)"
+    assert workspaces.run(workspaces.ROOT, "python", "-c", code) == "False\n"
+
+
+def test_curves_show_what_they_are_given() -> None:
+    base = charts.curves({"a": CURVE}, "Title", "y", LIGHT)
+    others = [
+        charts.curves({"a": CURVE, "b": CURVE}, "Title", "y", LIGHT),
+        charts.curves({"a": CURVE}, "Another", "y", LIGHT),
+        charts.curves({"a": CURVE}, "Title", "x", LIGHT),
+        charts.curves({"a": CURVE}, "Title", "y", LIGHT, top=5),
+        charts.curves({"a": Curve(CURVE.steps, CURVE.values[::-1])}, "Title", "y", LIGHT),
+    ]
+    assert base not in others
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_curve_of_one_point_is_seen(value: float) -> None:
+    curve = Curve(np.array([20]), np.array([value]))
+    found = pixels(charts.curves({"a": curve}, "", "", LIGHT, top=1))
+    assert np.isclose(found, to_rgb(LIGHT.accent), atol=0.003).all(axis=-1).sum() > 20
+
+
+def test_an_image_is_given_as_it_is() -> None:
+    found = pixels(charts.image(IMAGES[0]))
+    np.testing.assert_array_equal(np.round(255 * found), IMAGES[0].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 25])
+def test_any_number_of_images_is_drawn(count: int) -> None:
+    images = np.zeros((count, 3, 32, 32), np.uint8)
+    found = pixels(charts.captioned(images, ["a"] * count, "", LIGHT))
+    assert found.shape[0] == 100 + 340 * max(1, -(-count // 5))
+    black = (found == 0).all(axis=-1).mean()
+    assert black == pytest.approx(count * 220**2 / np.prod(found.shape[:2]), rel=0.1)
+
+
+def test_filters_stand_in_their_order_about_mid_grey() -> None:
+    weights = np.zeros((14, 3, 2, 3), np.float32)
+    weights[1, 0, 0, 0] = 5  # red at the top left: the largest of its filter, so full
+    weights[1, 2, 1, 2] = -2.5  # less blue at the bottom right: half as large
+    weights[13, 1] = -1e-6  # no green
+    found = pixels(charts.filters(weights, LIGHT))[::FILTER_SCALE, ::FILTER_SCALE]
+    assert found.shape == (2 * 3 - 1, 12 * 4 - 1, 3)
+    grey = 128 / 255
+    np.testing.assert_allclose(found[0:2, 0:3], grey, atol=0.003)
+    np.testing.assert_allclose(found[0, 4], (1, grey, grey), atol=0.003)
+    np.testing.assert_allclose(found[1, 6], (grey, grey, 0.25), atol=0.003)
+    np.testing.assert_allclose(found[3:5, 4:7].reshape(6, 3), [(grey, 0, grey)] * 6, atol=0.003)
+    np.testing.assert_allclose(found[2], 1)
+    np.testing.assert_allclose(found[3:, 8:], 1)

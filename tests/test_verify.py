@@ -1,0 +1,319 @@
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexnet import cifar10
+from alexnet.archive import generated
+from alexnet.archive.verify import verify
+from alexnet.runtime.errors import InputError
+from tests import archives
+from tests.conftest import one_line
+
+FOLDER = cifar10.ARCHIVE_FOLDER
+
+
+def check(path: Path, **changes: Any) -> dict[str, Any]:
+    """Verify into the folders `train` and `test` beside the archive."""
+    given = {"md5": None, "train_images": 100, "test_images": 20} | changes
+    return verify(path, path.parent / "train", path.parent / "test", **given)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def packed(content: Mapping[str, bytes]) -> bytes:
+    """Return a tar of these files, not compressed."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in content.items():
+            add(tar, f"{FOLDER}/{name}", data)
+    return buffer.getvalue()
+
+
+def with_member(
+    name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = ""
+) -> Callable[[Path], None]:
+    """Return what writes an archive that has one member more, before the others."""
+
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w:gz") as tar:
+            add(tar, name, data, kind, target)
+            for other, content in archives.files().items():
+                if f"{FOLDER}/{other}" != name:
+                    add(tar, f"{FOLDER}/{other}", content)
+
+    return write
+
+
+def with_files(change: Callable[[dict[str, bytes]], object]) -> Callable[[Path], None]:
+    """Return what writes an archive whose files are changed first."""
+
+    def write(path: Path) -> None:
+        content = archives.files()
+        change(content)
+        archives.write(path, content)
+
+    return write
+
+
+def with_labels(name: str, *labels: int) -> Callable[[Path], None]:
+    """Return what writes an archive in which a file's first records have these labels."""
+
+    def change(content: dict[str, bytes]) -> None:
+        data = bytearray(content[name])
+        for record, label in enumerate(labels):
+            data[record * cifar10.RECORD_BYTES] = label
+        content[name] = bytes(data)
+
+    return with_files(change)
+
+
+def with_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Return what writes an archive whose compressed bytes are changed."""
+    return lambda path: _put(path, change(gzip.compress(packed(archives.files()), mtime=0)))
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def sparse(path: Path) -> None:
+    content = archives.files()
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in content.items():
+            info = tarfile.TarInfo(f"{FOLDER}/{name}")
+            info.size = len(data)
+            info.pax_headers = {"GNU.sparse.map": "no number"}
+            tar.addfile(info, io.BytesIO(data))
+
+
+def doubled_member(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in [*archives.files().items(), *archives.files().items()]:
+            add(tar, f"{FOLDER}/{name}", data)
+
+
+def bomb(path: Path) -> None:
+    """A header for the next member, which tarfile reads whole, of 200 MB."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = tarfile.XHDTYPE, 200_000_000
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(200_000_000), 1, mtime=0))
+
+
+BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "outside": (with_member(f"../{FOLDER}/x"), ("has a member '../", "expected in")),
+    "outside, by a folder of the layout": (with_member(f"{FOLDER}/../x"), ("has a member", "/../x'")),
+    "absolute": (with_member("/tmp/data_batch_1.bin"), ("has a member '/tmp/data_batch_1.bin'",)),  # noqa: S108
+    "at the top": (with_member("data_batch_1.bin"), ("has a member 'data_batch_1.bin'",)),
+    "unknown": (with_member(f"{FOLDER}/data_batch_6.bin"), ("data_batch_6.bin'", "only data_batch_1.bin")),
+    "unknown folder": (with_member(f"{FOLDER}/more", kind=tarfile.DIRTYPE), ("/more'", "expected in")),
+    "symbolic link": (
+        with_member(f"{FOLDER}/data_batch_1.bin", kind=tarfile.SYMTYPE, target="/etc/passwd"),
+        ("data_batch_1.bin' as a link", "plain file"),
+    ),
+    "folder as a link": (with_member(FOLDER, kind=tarfile.SYMTYPE, target="/"), (f"has a member '{FOLDER}'",)),
+    "hard link": (
+        with_member(f"{FOLDER}/readme.html", kind=tarfile.LNKTYPE, target=f"{FOLDER}/data_batch_1.bin"),
+        ("readme.html' as a link", "plain file"),
+    ),
+    "device": (with_member(f"{FOLDER}/test_batch.bin", kind=tarfile.CHRTYPE), ("test_batch.bin' as a link, a device",)),
+    "pipe": (with_member(f"{FOLDER}/test_batch.bin", kind=tarfile.FIFOTYPE), ("test_batch.bin' as a link, a device",)),
+    "file as a folder": (with_member(f"{FOLDER}/readme.html", kind=tarfile.DIRTYPE), ("or a folder", "plain file")),
+    "oversized records": (
+        with_member(f"{FOLDER}/test_batch.bin", bytes(20 * 3073 + 1)),
+        ("test_batch.bin' with 61461 bytes", "at most 61460"),
+    ),
+    "oversized text": (with_member(f"{FOLDER}/readme.html", bytes(65_537)), ("readme.html' with 65537 bytes",)),
+    "missing file": (with_files(lambda content: content.pop("data_batch_4.bin")), ("has no data_batch_4.bin",)),
+    "missing test file": (with_files(lambda content: content.pop("test_batch.bin")), ("has no test_batch.bin",)),
+    "missing names": (with_files(lambda content: content.pop("batches.meta.txt")), ("has no batches.meta.txt",)),
+    "doubled member": (doubled_member, ("batches.meta.txt' twice", "each file once")),
+    "doubled content": (
+        with_files(lambda content: content.update({"data_batch_5.bin": content["data_batch_2.bin"]})),
+        ("same content in data_batch_2.bin and data_batch_5.bin",),
+    ),
+    "label 10": (with_labels("data_batch_3.bin", 0, 1, 10), ("data_batch_3.bin", "label 10 in record 2", "0 to 9")),
+    "record cut short": (
+        with_files(lambda content: content.update({"data_batch_3.bin": content["data_batch_3.bin"][:-1]})),
+        ("data_batch_3.bin", "61459 bytes", "records of 3073"),
+    ),
+    "empty file": (
+        with_files(lambda content: content.update({"data_batch_3.bin": b""})),
+        ("data_batch_3.bin", "0 bytes"),
+    ),
+    "too few training images": (
+        with_files(lambda content: content.update({"data_batch_3.bin": content["data_batch_3.bin"][: 10 * 3073]})),
+        ("has 90 train images, expected 100", "data.train_images"),
+    ),
+    "too few test images": (
+        with_files(lambda content: content.update({"test_batch.bin": content["test_batch.bin"][: 10 * 3073]})),
+        ("has 10 test images, expected 20", "data.test_images"),
+    ),
+    "training classes unequal": (
+        with_labels("data_batch_2.bin", 1),
+        ("has 9 train images of class airplane, expected 10",),
+    ),
+    "test classes unequal": (with_labels("test_batch.bin", 0, 0), ("has 3 test images of class airplane, expected 2",)),
+    "wrong class names": (
+        with_files(lambda content: content.update({"batches.meta.txt": b"airplane\ncar\n"})),
+        ("class names 'airplane car'", "expected 'airplane automobile bird"),
+    ),
+    "class names that are no text": (
+        with_files(lambda content: content.update({"batches.meta.txt": bytes(range(256))})),
+        ("class names",),
+    ),
+    "half of the gzip": (with_bytes(lambda data: data[: len(data) // 2]), ("damaged, cut short",)),
+    "gzip without its end": (with_bytes(lambda data: data[:-4]), ("damaged, cut short",)),
+    "wrong checksum in the gzip": (
+        with_bytes(lambda data: data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]),
+        ("damaged, cut short",),
+    ),
+    "changed in the middle": (
+        with_bytes(lambda data: data[:5000] + bytes([data[5000] ^ 255]) + data[5001:]),
+        ("damaged, cut short",),
+    ),
+    "a tar, not compressed": (lambda path: _put(path, packed(archives.files())), ("damaged, cut short or no .tar.gz",)),
+    "a page": (lambda path: _put(path, b"<html>not found</html>"), ("damaged, cut short or no .tar.gz",)),
+    "compressed, but no tar": (lambda path: _put(path, gzip.compress(b"text" * 999)), ("no .tar.gz",)),
+    "nothing": (lambda path: _put(path, b""), ("damaged, cut short or no .tar.gz",)),
+    "a header that is no number": (sparse, ("damaged, cut short or no .tar.gz",)),
+    "gzip bomb": (bomb, ("more bytes than CIFAR-10",)),
+    "gzip bomb after the end of the tar": (
+        lambda path: _put(path, gzip.compress(packed(archives.files()) + bytes(50_000_000), 1)),
+        ("more bytes than CIFAR-10",),
+    ),
+}
+
+
+def test_a_good_archive_is_laid_out(archive: Path) -> None:
+    check(archive)
+    content = archives.files()
+    test_file = {"test_batch.bin": content.pop("test_batch.bin")}
+    assert files_in(archive.parent / "train") == content
+    assert files_in(archive.parent / "test") == test_file
+    assert {path.name for path in archive.parent.iterdir()} == {archive.name, "train", "test"}
+
+
+def test_the_report_agrees_with_numpy(archive: Path) -> None:
+    report = check(archive, md5=md5_of(archive))
+    assert report["archive"] == {
+        "md5": md5_of(archive),
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }
+    assert report["generated"] is False
+    content = archives.files()
+    for split, names, images in (("train", cifar10.TRAIN_FILES, 100), ("test", cifar10.TEST_FILES, 20)):
+        rows = np.frombuffer(b"".join(content[name] for name in names), np.uint8).reshape(-1, 3073)
+        channels = rows[:, 1:].reshape(-1, 3, 1024).transpose(1, 0, 2).reshape(3, -1) / 255
+        assert report[split]["images"] == images
+        assert report[split]["per_class"] == dict.fromkeys(cifar10.CLASS_NAMES, images // 10)
+        np.testing.assert_allclose(report[split]["mean"], channels.mean(axis=1), atol=1e-6)
+        np.testing.assert_allclose(report[split]["std"], channels.std(axis=1), atol=1e-6)
+
+
+def test_what_the_official_archive_has_besides_is_let_pass(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        add(tar, f"{FOLDER}/", kind=tarfile.DIRTYPE)
+        for name, data in {"readme.html": b"<html></html>", **archives.files()}.items():
+            add(tar, f"{FOLDER}/{name}", data)
+    check(tmp_path / "a.tar.gz")
+    assert "readme.html" not in {path.name for path in (tmp_path / "train").iterdir()}
+    assert "data_batch_5.bin" in {path.name for path in (tmp_path / "train").iterdir()}
+
+
+def test_old_folders_are_replaced_whole(archive: Path) -> None:
+    for name in ("train", "test"):
+        (archive.parent / name).mkdir()
+        (archive.parent / name / "data_batch_1.bin").write_bytes(b"old")
+        (archive.parent / name / "generated.txt").write_bytes(b"old")
+    check(archive)
+    assert "generated.txt" not in files_in(archive.parent / "train")
+    assert files_in(archive.parent / "train")["data_batch_1.bin"] == archives.files()["data_batch_1.bin"]
+    assert set(files_in(archive.parent / "test")) == {"test_batch.bin"}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_archive_is_refused(kind: str, tmp_path: Path) -> None:
+    write, parts = BAD[kind]
+    path = tmp_path / "bad.tar.gz"
+    write(path)
+    with pytest.raises(InputError) as caught:
+        check(path)
+    one_line(caught, str(path), *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
+
+
+@pytest.mark.parametrize("kind", ["missing file", "label 10", "test classes unequal", "half of the gzip"])
+def test_a_bad_archive_leaves_old_folders_as_they_were(kind: str, archive: Path) -> None:
+    check(archive)
+    before = files_in(archive.parent / "train"), files_in(archive.parent / "test")
+    BAD[kind][0](archive)
+    with pytest.raises(InputError):
+        check(archive)
+    assert (files_in(archive.parent / "train"), files_in(archive.parent / "test")) == before
+    assert {path.name for path in archive.parent.iterdir()} == {archive.name, "train", "test"}
+
+
+def test_a_wrong_md5_is_refused(archive: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        check(archive, md5="0" * 32)
+    one_line(caught, str(archive), f"MD5 {md5_of(archive)}, expected {'0' * 32}", "data.md5")
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+
+
+def test_a_missing_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        check(tmp_path / "none.tar.gz")
+    one_line(caught, str(tmp_path / "none.tar.gz"), "No such file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("changes", "accepted"), [
+    ({"allow_generated": True, "md5": "0" * 32}, True),
+    ({"allow_generated": False, "md5": "0" * 32}, False),
+    ({"allow_generated": False, "md5": None}, True),
+])  # fmt: skip
+def test_drawn_pictures_need_no_md5_where_they_are_allowed(
+    changes: dict[str, Any], accepted: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tar.gz"
+    generated.write_archive(path, 100, 20)
+    if accepted:
+        assert check(path, **changes)["generated"] is True
+        assert files_in(tmp_path / "train")["generated.txt"] == files_in(tmp_path / "test")["generated.txt"] != b""
+    else:
+        with pytest.raises(InputError, match="MD5"):
+            check(path, **changes)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+def test_photographs_need_their_md5_where_drawn_pictures_are_allowed(archive: Path) -> None:
+    with pytest.raises(InputError, match="MD5"):
+        check(archive, md5="0" * 32, allow_generated=True)
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+    assert check(archive, md5=md5_of(archive), allow_generated=True)["generated"] is False
+
+
+def test_a_missing_file_of_a_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1.bin").write_bytes(archives.files()["data_batch_1.bin"])
+    with pytest.raises(InputError) as caught:
+        cifar10.read(tmp_path, cifar10.TRAIN_FILES)
+    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin there", "unpack")

@@ -1,0 +1,155 @@
+"""Data-parallel training, for real: `msrun` with two workers on the CPU."""
+
+import csv
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alexnet.model.checkpoint import read_checkpoint
+from tests import workspaces
+from tests.test_interruption import TRAIN, no_outputs, outputs, states, trainers, wait_for
+from tests.workspaces import change, run, start, wait_until
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with its data verified, for twenty steps without dropout."""
+    folder = workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet")
+    change(
+        folder,
+        model={"dropout_rate": 0, "batch_norm": False},
+        train={"epoch_size": 4, "learning_rate": 0.01, "lr_schedule": "constant", "weight_init": "default"},
+    )
+    for stage in ("download", "verify"):
+        run(folder, "python", "-m", f"stages.{stage}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That workspace trained by two workers."""
+    folder = Path(shutil.copytree(original, tmp_path_factory.mktemp("two") / "alexnet"))
+    change(folder, train={"workers": 2}, run={"save_checkpoint_steps": "epoch"})
+    output = run(folder, *TRAIN)
+    assert output.count("epoch: 4 step: 5, loss is") == 1, "one worker speaks"
+    assert "[ERROR]" not in output
+    return folder
+
+
+@pytest.fixture
+def workspace(original: Path, tmp_path: Path) -> Path:
+    """A copy of the untrained workspace, set to two workers."""
+    folder = Path(shutil.copytree(original, tmp_path / "alexnet"))
+    change(folder, train={"workers": 2})
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "dvclive" / "plots" / "metrics" / "train" / "loss.tsv").open(encoding="utf-8") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def worker(folder: Path, rank: int) -> psutil.Process:
+    """The process of a worker that trains in a folder."""
+    (found,) = (
+        process
+        for process in trainers(folder)
+        if process.environ().get("MS_ROLE") == "MS_WORKER" and process.environ()["RANK_ID"] == str(rank)
+    )
+    return found
+
+
+def test_two_workers_agree_with_one(original: Path, two: Path, tmp_path: Path) -> None:
+    one = Path(shutil.copytree(original, tmp_path / "alexnet"))
+    run(one, *TRAIN)
+    assert len(losses(one)) == 20
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert outputs(two) != outputs(one), "the bits may differ, and do: two workers really shared the work"
+
+
+def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None:
+    # After one step on all images, the mean of the halves' means is the mean over all.
+    means = []
+    for workers in (1, 2):
+        folder = Path(shutil.copytree(original, tmp_path / str(workers)))
+        train = {"workers": workers, "epoch_size": 1, "batch_size": 100}
+        change(folder, model={"batch_norm": True}, train=train)
+        run(folder, *TRAIN)
+        means.append(read_checkpoint(folder / "models" / "alexnet.ckpt")["bn1.moving_mean"])
+    assert means[1] == pytest.approx(means[0], rel=1e-3, abs=1e-6)
+    assert (means[0] != 0).all()
+
+
+def test_killed_worker_is_named_and_the_next_start_goes_on(workspace: Path, two: Path) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 3,")
+    worker(workspace, 1).kill()
+    killed = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 60
+    assert process.returncode == 1
+    error = output.splitlines()[-1]
+    assert error.startswith("ERROR: worker 1 died, its log is ")
+    assert Path(workspace, error.split("its log is ")[1].split(";")[0]).is_file()
+    assert "Traceback" not in output
+    assert trainers(workspace) == []
+    assert no_outputs(workspace)
+    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
+    assert outputs(workspace) == outputs(two)
+
+
+def test_a_signal_stops_all_workers_at_one_step(workspace: Path, two: Path) -> None:
+    change(workspace, run={"save_checkpoint_steps": "epoch"})
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 143
+    assert "state saved: the same command goes on from there" in output
+    assert len(states(workspace)) == 1
+    assert trainers(workspace) == []
+    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
+    assert outputs(workspace) == outputs(two)
+
+
+def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Path) -> None:
+    """As on two machines, worker 1 looks for them where there are none."""
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 3,")
+    process.terminate()
+    process.communicate(timeout=90)
+    code = (
+        "import os, runpy; "
+        f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
+        "runpy.run_module('stages.train', run_name='__main__')"
+    )
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18293", "--join=True"]
+    run(workspace, *command, "--log_dir=logs", "python", "-c", code)
+    assert "resuming after epoch 1 step" in (workspace / "logs" / "worker_0.log").read_text(encoding="utf-8")
+    assert outputs(workspace) == outputs(two)
+
+
+def test_workers_do_not_outlive_their_launcher(workspace: Path) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 1,")
+    process.kill()
+    wait_until(lambda: trainers(workspace) == [], seconds=90)
+    assert no_outputs(workspace)
+    assert states(workspace)
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(workspace: Path) -> None:
+    change(workspace, train={"batch_size": 5})
+    output = run(workspace, *TRAIN, code=2)
+    assert output.splitlines() == ["ERROR: batch_size is 5, expected a multiple of the 2 workers"]
+
+
+def test_msrun_by_hand_must_have_as_many_workers_as_the_parameters(workspace: Path) -> None:
+    change(workspace, train={"workers": 3, "batch_size": 30})
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18291", "--join=True", *TRAIN]
+    output = run(workspace, *command, code=None)
+    assert "ERROR: workers is 3, but msrun started 2: give both the same number" in output
