@@ -21,7 +21,8 @@ from alexnet.runtime.files import write_json
 from benchmarks import machine
 from benchmarks.bench import KINDS, QUICK, Bench, Plan, Row, thread_counts
 from benchmarks.measure import ENOUGH_REPETITIONS, ENOUGH_SECONDS
-from stages import command, params, paths
+from stages import params, paths
+from stages.__main__ import run
 
 RESULTS = Path("benchmarks/results.json")
 WIDTH = 100
@@ -138,4 +139,4 @@ def cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

@@ -42,7 +42,7 @@ def stage(folder: str, params: dict[str, dict[str, Any]], repetitions: int) -> d
     (workspace / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     flags = {"data_path": "pictures", "ckpt_path": "ckpt", "device_target": "CPU", "epoch_size": epochs}
-    command = [sys.executable, "-m", "stages.train", *(f"--{name}={value}" for name, value in flags.items())]
+    command = [sys.executable, "-m", "stages", "train", *(f"--{name}={value}" for name, value in flags.items())]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DVC")}
     start = time.perf_counter()
     with subprocess.Popen(

@@ -3,12 +3,7 @@
 With any of the model zoo's flags it only prints the accuracy and leaves DVC's outputs alone.
 """
 
-# Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.runtime.stop import Interruption  # isort: split
-
-if __name__ == "__main__":
-    INTERRUPTION = Interruption()
-
+import argparse
 import csv
 
 import numpy as np
@@ -19,11 +14,10 @@ from alexnet.model.checkpoint import load_network, load_weights
 from alexnet.model.network import AlexNet
 from alexnet.runtime import device
 from alexnet.runtime.files import replacing, write_json
-from stages import command, params, paths
+from stages import params, paths
 
 
-def main() -> None:
-    flags = params.flags("evaluate", data_path="folder with test_batch.bin", ckpt_path="checkpoint file")
+def main(flags: argparse.Namespace) -> None:
     given = params.read(flags.overrides)
     split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
     device.select(given.evaluate.device_target, given.evaluate.threads)
@@ -48,7 +42,3 @@ def main() -> None:
         writer.writerow(("actual", "predicted"))
         for label, predicted in zip(split.labels.tolist(), result.predicted.tolist(), strict=True):
             writer.writerow((cifar10.class_name(label), cifar10.class_name(predicted)))
-
-
-if __name__ == "__main__":
-    command.run(main, INTERRUPTION)

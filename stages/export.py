@@ -1,27 +1,16 @@
 """Stage export: the checkpoint to an ONNX and a MindIR file that take raw images and give probabilities."""
 
-# Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.runtime.stop import Interruption  # isort: split
-
-if __name__ == "__main__":
-    INTERRUPTION = Interruption()
-
 from alexnet.inference.classifier import Classifier
 from alexnet.inference.export import write_mindir, write_onnx
 from alexnet.model.checkpoint import load_network
 from alexnet.runtime import device
 from alexnet.runtime.files import replacing
-from stages import command, paths
+from stages import paths
 
 
 def main() -> None:
-    command.no_arguments("stages.export", __doc__)
     device.select("CPU")  # nothing is computed
     classifier = Classifier(load_network(paths.CHECKPOINT))
     with replacing(paths.ONNX) as onnx, replacing(paths.MINDIR) as mindir:
         write_onnx(classifier, onnx)
         write_mindir(classifier, mindir)
-
-
-if __name__ == "__main__":
-    command.run(main, INTERRUPTION)

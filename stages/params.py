@@ -1,10 +1,9 @@
-"""The parameters: their schema, and how they are read from params.yaml and the model zoo's flags.
+"""The parameters: their schema, and how they are read from params.yaml.
 
 The schema has no default and converts nothing, so that what a stage computes with is what params.yaml says and DVC
 tracks. It can only refuse; that is why no stage has this file among its deps.
 """
 
-import argparse
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -125,25 +124,6 @@ class Params(_Section):
     train: Train
     evaluate: Evaluate
     run: Run
-
-
-def flags(section: Literal["train", "evaluate"], **own: str) -> argparse.Namespace:
-    """Parse the model zoo's flags of train.py or eval.py; `own` has the stage's path flags and their help.
-
-    Beside the paths, the namespace has `overrides`, what `read` takes, and `given`, whether there was any flag.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{section}", allow_abbrev=False)
-    for name, text in own.items():
-        parser.add_argument(f"--{name}", type=Path, help=text)
-    keys = {"device_target": section, "batch_size": section, "image_height": "model", "image_width": "model"}
-    if section == "train":
-        keys["epoch_size"] = "train"
-    for key, of in keys.items():
-        parser.add_argument(f"--{key}", help=f"instead of {of}.{key} of {PATH}")
-    flags = parser.parse_args()
-    flags.given = any(value is not None for value in vars(flags).values())
-    flags.overrides = {(of, key): text for key, of in keys.items() if (text := getattr(flags, key)) is not None}
-    return flags
 
 
 def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:

@@ -1,11 +1,5 @@
 """Stage report: one page and its pictures on what a run came to, from what the stages before it left."""
 
-# Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.runtime.stop import Interruption  # isort: split
-
-if __name__ == "__main__":
-    INTERRUPTION = Interruption()
-
 import json
 import subprocess
 from pathlib import Path
@@ -18,14 +12,13 @@ from alexnet.model.checkpoint import read_checkpoint
 from alexnet.report.curves import read_curve
 from alexnet.report.page import Results, write_report
 from alexnet.runtime.errors import InputError
-from stages import command, params, paths
+from stages import params, paths
 
 SECTIONS = ("data", "model", "train", "evaluate")
 """The parameters that the page shows: those that a result depends on."""
 
 
 def main() -> None:
-    command.no_arguments("stages.report", __doc__)
     given = params.read()
     curves = ["train/loss", "train/accuracy", "learning_rate"]
     if given.train.validation_images:  # without, the curve has no point
@@ -83,7 +76,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{name}, with changes since" if changes else name
-
-
-if __name__ == "__main__":
-    command.run(main, INTERRUPTION)

@@ -1,6 +1,6 @@
 """Show or clear what interrupted trainings left: their states, their workers' logs, and DVC's temporary experiments.
 
-No DVC stage: run it in the repository, as `python -m stages.states` or `python -m stages.states --clear`.
+No DVC stage: run it in the repository, as `python -m stages states` or `python -m stages states --clear`.
 """
 
 import argparse
@@ -15,16 +15,13 @@ import psutil
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from stages import command, paths
+from stages import paths
 
 STANDALONE = Path(".dvc/tmp/exps/standalone")
 """Where `dvc exp run --temp` copies the workspace to; the queue's copies stand one folder up."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.states", description=__doc__)
-    parser.add_argument("--clear", action="store_true", help="remove all that no running training uses")
-    clear = parser.parse_args().clear
+def main(flags: argparse.Namespace) -> None:
     states = sorted(path.parent for path in paths.states().glob("*/identity.json"))
     logs = sorted(paths.states().glob("workers-*"))
     copies = sorted([*STANDALONE.glob("tmp*"), *STANDALONE.parent.glob("tmp*")])
@@ -33,8 +30,8 @@ def main() -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
         what = _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
         with _locked(folder) if folder in states else nullcontext(_has_process(folder)) as used:
-            print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if clear else ''}")
-            if clear and not used:
+            print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
+            if flags.clear and not used:
                 shutil.rmtree(folder)
                 folder.with_suffix(".lock").unlink(missing_ok=True)
 
@@ -67,7 +64,3 @@ def _has_process(folder: Path) -> bool:
         process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(folder.resolve())
         for process in psutil.process_iter(["cwd"])
     )
-
-
-if __name__ == "__main__":
-    command.run(main)

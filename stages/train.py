@@ -3,12 +3,7 @@
 With any of the model zoo's flags it leaves DVC's outputs alone and writes all of its own below --ckpt_path.
 """
 
-# Signals first, for what is imported next takes seconds, and starts threads.
-from alexnet.runtime.stop import Interruption  # isort: split
-
-if __name__ == "__main__":
-    INTERRUPTION = Interruption()
-
+import argparse
 import hashlib
 import logging
 import os
@@ -17,7 +12,6 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +27,14 @@ from alexnet.model.network import AlexNet
 from alexnet.runtime import device
 from alexnet.runtime.errors import Stopped
 from alexnet.runtime.files import digest, write_json, write_text
+from alexnet.runtime.stop import Interruption
 from alexnet.training import loop, workers
 from alexnet.training.batches import Batches, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States
-from stages import command, params, paths
+from stages import params, paths
 
 CURVE_POINTS = 1000
 """The most points a curve has: enough for a plot, few enough for git."""
@@ -47,14 +42,13 @@ CURVE_POINTS = 1000
 log = logging.getLogger("alexnet.stages.train")
 
 
-def main(interruption: Interruption) -> None:
+def main(flags: argparse.Namespace, interruption: Interruption) -> None:
     """Train by this process, or launch the workers that do."""
-    flags = params.flags("train", data_path="folder with the training files", ckpt_path="folder for what is written")
     given = params.read(flags.overrides)
     try:
         if given.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
-            workers.launch(["-m", "stages.train", *sys.argv[1:]], given.train.workers, logs, interruption)
+            workers.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, interruption)
             shutil.rmtree(logs)
         else:
             outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
@@ -185,7 +179,3 @@ def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_
         "train_seconds": train_seconds,
         "save_seconds": save_seconds + float(history.save_seconds.sum()),
     }
-
-
-if __name__ == "__main__":
-    command.run(partial(main, INTERRUPTION))

@@ -15,6 +15,7 @@ from alexnet.model.checkpoint import save_weights
 from alexnet.runtime import device
 from alexnet.runtime.processes import alive
 from stages import evaluate as evaluate_stage
+from stages.__main__ import STAGES, description, parse
 from tests import archives
 from tests.conftest import Run
 from tests.workspaces import change, start, wait_until
@@ -47,7 +48,7 @@ def put_test_images(folder: Path) -> None:
 def test_a_wrong_parameter_is_one_line_before_any_work(stage: str, small: Path, run: Run) -> None:
     change(small, train={"epochs": 3}, evaluate={"batch_size": 0})
     before = files_of(small)
-    done = run("-m", f"stages.{stage}")
+    done = run("-m", "stages", stage)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -60,7 +61,7 @@ def test_a_wrong_parameter_is_one_line_before_any_work(stage: str, small: Path, 
 
 def test_a_missing_archive_is_one_line(small: Path, run: Run) -> None:
     before = files_of(small)
-    done = run("-m", "stages.verify")
+    done = run("-m", "stages", "verify")
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ERROR: ")
@@ -71,7 +72,7 @@ def test_a_missing_archive_is_one_line(small: Path, run: Run) -> None:
 def test_a_missing_checkpoint_is_one_line(small: Path, run: Run) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")
     before = files_of(small)
-    done = run("-m", "stages.evaluate")
+    done = run("-m", "stages", "evaluate")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ERROR: no checkpoint at models/alexnet.ckpt: train first, or name a checkpoint file\n"
     assert files_of(small) == before
@@ -81,9 +82,10 @@ def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     change(small, data={"urls": ["http://127.0.0.1:1/a.tar.gz", "none.tar.gz"], "md5": "0" * 32})
     before = files_of(small)
     once = (
-        "import alexnet.archive.download; alexnet.archive.download.RETRIES = 0; from stages import command, download; "
+        "import alexnet.archive.download; alexnet.archive.download.RETRIES = 0; "
+        "from stages.__main__ import main; main(['download'])"
     )
-    done = run("-c", once + "command.run(download.main)")
+    done = run("-c", once)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ERROR: no archive from http://127.0.0.1:1/a.tar.gz")
@@ -93,7 +95,7 @@ def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
 
 def test_download_and_verify_write_what_they_should_and_no_more(small: Path, run: Run) -> None:
     for stage in ("download", "verify"):
-        done = run("-m", f"stages.{stage}")
+        done = run("-m", "stages", stage)
         assert (done.returncode, done.stderr) == (0, "")
     assert files_of(small) == {
         "params.yaml",
@@ -108,7 +110,7 @@ def test_download_and_verify_write_what_they_should_and_no_more(small: Path, run
 
 def test_a_relative_path_starts_at_dvcs_root(small: Path, run: Run, tmp_path: Path) -> None:
     archive = (small / "archive.tar.gz").rename(tmp_path / "archive.tar.gz")
-    done = run("-m", "stages.download", DVC_ROOT=str(tmp_path))
+    done = run("-m", "stages", "download", DVC_ROOT=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert (small / "data" / "cifar-10-binary.tar.gz").read_bytes() == archive.read_bytes()
 
@@ -116,9 +118,9 @@ def test_a_relative_path_starts_at_dvcs_root(small: Path, run: Run, tmp_path: Pa
 @pytest.mark.parametrize("taken", ["metrics", "data"])
 def test_a_folder_that_cannot_be_written_is_one_line(taken: str, small: Path, run: Run) -> None:
     if taken == "metrics":
-        assert run("-m", "stages.download").returncode == 0
+        assert run("-m", "stages", "download").returncode == 0
     (small / taken).write_text("a file", encoding="utf-8")
-    done = run("-m", "stages.verify" if taken == "metrics" else "stages.download")
+    done = run("-m", "stages", "verify" if taken == "metrics" else "download")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ERROR: ")
@@ -136,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(taken: str, small: Path, ru
     ],
 )
 def test_an_error_of_the_system_is_told_as_far_as_it_is_known(error: str, line: str, run: Run) -> None:
-    done = run("-c", f"from stages import command\ndef stage():\n    raise {error}\ncommand.run(stage)")
+    done = run("-c", f"from stages.__main__ import run\ndef stage():\n    raise {error}\nrun(stage)")
     assert done.returncode == 1
     assert done.stderr == f"ERROR: {line}\n"
 
@@ -144,10 +146,10 @@ def test_an_error_of_the_system_is_told_as_far_as_it_is_known(error: str, line: 
 @pytest.mark.parametrize("stage", ["download", "verify", "report", "export"])
 def test_a_stage_without_arguments_refuses_them(stage: str, small: Path, run: Run) -> None:
     before = files_of(small)
-    done = run("-m", f"stages.{stage}", "--data_path", "x")
+    done = run("-m", "stages", stage, "--data_path", "x")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith(f"python -m stages.{stage}: error: unrecognized arguments: --data_path x\n")
-    done = run("-m", f"stages.{stage}", "--help")
+    assert done.stderr.endswith(f"python -m stages {stage}: error: unrecognized arguments: --data_path x\n")
+    done = run("-m", "stages", stage, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Stage {stage}: " in done.stdout
     assert files_of(small) == before
@@ -156,10 +158,10 @@ def test_a_stage_without_arguments_refuses_them(stage: str, small: Path, run: Ru
 @pytest.mark.parametrize("stage", ["download", "verify"])
 def test_an_archive_of_another_md5_is_one_line(stage: str, small: Path, run: Run) -> None:
     if stage == "verify":
-        assert run("-m", "stages.download").returncode == 0
+        assert run("-m", "stages", "download").returncode == 0
     change(small, data={"md5": "0" * 32})
     before = files_of(small)
-    done = run("-m", f"stages.{stage}")
+    done = run("-m", "stages", stage)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ERROR: ")
@@ -168,10 +170,40 @@ def test_an_archive_of_another_md5_is_one_line(stage: str, small: Path, run: Run
 
 
 def test_a_bug_keeps_its_traceback(run: Run) -> None:
-    done = run("-c", "from stages import command\ndef stage():\n    raise KeyError('a bug')\ncommand.run(stage)")
+    done = run("-c", "from stages.__main__ import run\ndef stage():\n    raise KeyError('a bug')\nrun(stage)")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "a bug" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "found"), [(("trian",), "trian is no stage"), ((), "no stage is named")])
+def test_a_stage_that_there_is_not_is_one_line(name: tuple[str, ...], found: str, run: Run) -> None:
+    done = run("-m", "stages", *name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"ERROR: {found}, expected one of {', '.join(STAGES)}; python -m stages --help explains them\n"
+    )
+
+
+@pytest.mark.parametrize("stage", ["train", "download"])
+def test_the_command_of_earlier_versions_says_what_to_type(stage: str, small: Path, run: Run) -> None:
+    before = files_of(small)
+    done = run("-m", f"stages.{stage}", "--data_path", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("ERROR: ")
+    assert f"type `python -m stages {stage}`" in done.stderr
+    assert files_of(small) == before
+
+
+@pytest.mark.parametrize("stage", [None, *STAGES])
+def test_help_needs_no_mindspore(stage: str | None, workspace: Path, run: Run) -> None:
+    (workspace / "mindspore.py").write_text("raise SystemExit('MindSpore was imported')\n", encoding="utf-8")
+    done = run("-m", "stages", *([stage] if stage else []), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in [stage] if stage else STAGES:
+        summary = description(name).splitlines()[0].removeprefix(f"Stage {name}: ")
+        assert summary in " ".join(done.stdout.split())
 
 
 @pytest.fixture
@@ -181,11 +213,11 @@ def checkpoint(network: Any, small: Path) -> Path:
 
 
 INTERRUPTIBLE = {
-    "download": ("-m", "stages.download"),
-    "verify": ("-m", "stages.verify"),
-    "evaluate": ("-m", "stages.evaluate"),
-    "report": ("-m", "stages.report"),
-    "export": ("-m", "stages.export"),
+    "download": ("-m", "stages", "download"),
+    "verify": ("-m", "stages", "verify"),
+    "evaluate": ("-m", "stages", "evaluate"),
+    "report": ("-m", "stages", "report"),
+    "export": ("-m", "stages", "export"),
     "predict": ("-m", "alexnet", "predict", "image.png"),
 }
 
@@ -230,7 +262,7 @@ def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint:
         "DVC_ROOT=.",
         "python",
         "-c",
-        "import subprocess, sys; subprocess.run([sys.executable, '-m', 'stages.evaluate'])",
+        "import subprocess, sys; subprocess.run([sys.executable, '-m', 'stages', 'evaluate'])",
     )
     wait_until(lambda: bool(psutil.Process(dvc.pid).children()))
     (stage,) = psutil.Process(dvc.pid).children()
@@ -245,9 +277,9 @@ def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint:
 def test_data_sinking_is_refused_on_the_cpu(small: Path, run: Run) -> None:
     change(small, train={"device_target": "CPU"}, run={"dataset_sink_mode": True})
     for stage in ("download", "verify"):
-        assert run("-m", f"stages.{stage}").returncode == 0
+        assert run("-m", "stages", stage).returncode == 0
     before = files_of(small)
-    done = run("-m", "stages.train")
+    done = run("-m", "stages", "train")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ERROR: dataset_sink_mode is true, but CPU has no data sinking: set it to auto or false\n"
     assert files_of(small) == before
@@ -258,7 +290,7 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
     put_test_images(folder)
     before = files_of(small)
     expected = evaluate(network, cifar10.read(folder, cifar10.TEST_FILES), 100)
-    done = run("-m", "stages.evaluate")
+    done = run("-m", "stages", "evaluate")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{{'Accuracy': {expected.accuracy}}}\n"
     assert files_of(small) - before == {
@@ -290,11 +322,10 @@ def test_evaluation_takes_its_parameters(small: Path, checkpoint: Path, monkeypa
             sys.exit("reached")
 
     monkeypatch.chdir(small)
-    monkeypatch.setattr(sys, "argv", ["evaluate"])
     monkeypatch.setattr(device, "select", record)
     monkeypatch.setattr(evaluate_stage, "evaluate", record)
     with pytest.raises(SystemExit, match="reached"):
-        evaluate_stage.main()
+        evaluate_stage.main(parse(["evaluate"])[1])
     assert calls[0] == ("GPU", 3)
     assert calls[1][2:] == (7, True)
 
@@ -306,7 +337,7 @@ def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: R
     ms.save_checkpoint(zoos, str(small / "zoo.ckpt"))
     change(small, model={"image_height": 96, "image_width": 96})
     expected = evaluate(network, cifar10.read(small / "mine", cifar10.TEST_FILES), 100)
-    command = ("-m", "stages.evaluate", "--data_path", "mine", "--ckpt_path", "zoo.ckpt")
+    command = ("-m", "stages", "evaluate", "--data_path", "mine", "--ckpt_path", "zoo.ckpt")
     done = run(*command, "--image_height", "67", "--image_width", "99")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{{'Accuracy': {expected.accuracy}}}\n")
     done = run(*command)
@@ -324,6 +355,6 @@ def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path,
     put_test_images(small / "mine")
     (small / "mine" / "test_batch.bin").write_bytes(archives.records(np.array([2, 2, 3, 2, 0]), 0))
     before = files_of(small)
-    done = run("-m", "stages.evaluate", "--data_path", "mine", "--ckpt_path", "bird.ckpt", "--batch_size", "2")
+    done = run("-m", "stages", "evaluate", "--data_path", "mine", "--ckpt_path", "bird.ckpt", "--batch_size", "2")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "{'Accuracy': 0.6}\n")
     assert files_of(small) == before

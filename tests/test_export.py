@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the stage has exported a network of twelve outputs."""
     folder = workspaces.copy(tmp_path_factory.mktemp("exported") / "alexnet", HIDDEN_UNITS)
     save_weights(varied(12, 67, 99), folder / "models" / "alexnet.ckpt")
-    assert run(folder, "python", "-m", "stages.export") == ""
+    assert run(folder, "python", "-m", "stages", "export") == ""
     return folder
 
 
@@ -109,7 +109,7 @@ def test_everybody_may_read_the_files(folder: Path) -> None:
 def test_the_same_checkpoint_gives_the_same_bytes(folder: Path) -> None:
     files = [folder / "models" / name for name in ("alexnet.onnx", "alexnet.mindir")]
     before = [file.read_bytes() for file in files]
-    run(folder, "python", "-m", "stages.export")
+    run(folder, "python", "-m", "stages", "export")
     assert [file.read_bytes() for file in files] == before
 
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network:
     if content == "the zoo's":
         ms.save_checkpoint(network, str(checkpoint))
     before = set((folder / "models").iterdir())
-    output = run(folder, "python", "-m", "stages.export", code=2)
+    output = run(folder, "python", "-m", "stages", "export", code=2)
     assert output.startswith("ERROR: ")
     assert "models/alexnet.ckpt" in output
     assert output.count("\n") == 1

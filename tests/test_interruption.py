@@ -1,5 +1,6 @@
 """Training that is killed, stopped, spoilt or doubled, in real processes; it must end with the same bytes."""
 
+import argparse
 import json
 import os
 import resource
@@ -22,7 +23,7 @@ from tests import archives, workspaces
 from tests.workspaces import change, run, start, wait_until
 
 HOLD_TIMES = ("metrics/timing.json", "report")
-TRAIN = ("python", "-m", "stages.train")
+TRAIN = ("python", "-m", "stages", "train")
 
 
 def with_all_kinds_of_state(folder: Path) -> Path:
@@ -42,7 +43,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with its data verified."""
     folder = with_all_kinds_of_state(workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet"))
     for stage in ("download", "verify"):
-        run(folder, "python", "-m", f"stages.{stage}")
+        run(folder, "python", "-m", "stages", stage)
     return folder
 
 
@@ -97,7 +98,7 @@ def trainers(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             inside = Path(process.cwd()).is_relative_to(folder)
-            if inside and "stages.train" in process.cmdline() and alive(process):
+            if inside and {"stages", "train"} <= set(process.cmdline()) and alive(process):
                 found.append(process)
         except psutil.Error:
             pass
@@ -208,8 +209,8 @@ def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path
     first = start(workspace, *TRAIN)
     wait_for(first, "epoch: 1 step: 1,")
     first.send_signal(signal.SIGSTOP)
-    hurry = "import alexnet.training.state, runpy; alexnet.training.state.LOCK_SECONDS = 1; "
-    output = run(workspace, "python", "-c", hurry + "runpy.run_module('stages.train', run_name='__main__')", code=2)
+    hurry = "import alexnet.training.state, stages.__main__ as stages; alexnet.training.state.LOCK_SECONDS = 1; "
+    output = run(workspace, "python", "-c", hurry + "stages.main(['train'])", code=2)
     assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
     first.kill()
     first.communicate()
@@ -266,13 +267,13 @@ def test_a_loss_that_is_lost_is_one_line(workspace: Path) -> None:
 def test_state_is_kept_and_shown_and_cleared(workspace: Path) -> None:
     change(workspace, run={"keep_state": True})
     run(workspace, *TRAIN)
-    shown = run(workspace, "python", "-m", "stages.states")
+    shown = run(workspace, "python", "-m", "stages", "states")
     assert "67x67, epoch_size 2" in shown
     assert "checkpoint_alexnet-2_5" in shown
     assert len(states(workspace)) == 2
-    assert "removed" in run(workspace, "python", "-m", "stages.states", "--clear")
+    assert "removed" in run(workspace, "python", "-m", "stages", "states", "--clear")
     assert states(workspace) == []
-    assert run(workspace, "python", "-m", "stages.states") == ""
+    assert run(workspace, "python", "-m", "stages", "states") == ""
 
 
 def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +282,6 @@ def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monk
     values = {"model": {"image_height": 67, "image_width": 67}, "train": {"epoch_size": 1, "learning_rate": 1}}
     (folder / "identity.json").write_text(json.dumps(values), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["states", "--clear"])
     locked: list[bool] = []
 
     def remove(path: Path) -> None:
@@ -290,14 +290,14 @@ def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monk
         locked.append(True)
 
     monkeypatch.setattr(shutil, "rmtree", remove)
-    main()
+    main(argparse.Namespace(clear=True))
     assert locked == [True]
 
 
 def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 2,")
-    assert "in use" in run(workspace, "python", "-m", "stages.states", "--clear")
+    assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
     process.communicate()
     assert process.returncode == 0
     assert outputs(workspace) == whole
@@ -376,7 +376,7 @@ def test_an_orphan_stops_and_the_next_run_goes_on(number: signal.Signals, projec
 
 
 def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> None:
-    shell = start(workspace, "sh", "-c", "python -m stages.train & wait")
+    shell = start(workspace, "sh", "-c", "python -m stages train & wait")
     wait_for(shell, "epoch: 1 step: 1,")
     (trainer,) = trainers(workspace)
     os.kill(shell.pid, signal.SIGKILL)

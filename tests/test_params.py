@@ -1,13 +1,12 @@
 import argparse
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import yaml
 
 from alexnet.runtime.errors import InputError
-from stages import params
+from stages import params, zoo_flags
 from tests.conftest import ROOT, one_line
 
 SECTIONS = {name: field.annotation for name, field in params.Params.model_fields.items()}
@@ -291,15 +290,12 @@ def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
         given.train.seed = 2
 
 
-def flags(
-    monkeypatch: pytest.MonkeyPatch, section: Literal["train", "evaluate"], *arguments: str
-) -> argparse.Namespace:
-    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
-    return params.flags(section, data_path="images", ckpt_path="checkpoint")
+def flags(section: str, *arguments: str) -> argparse.Namespace:
+    return zoo_flags.parse(argparse.ArgumentParser(allow_abbrev=False), section, arguments)
 
 
-def test_no_flag_overrides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed = flags(monkeypatch, "train")
+def test_no_flag_overrides_nothing() -> None:
+    parsed = flags("train")
     assert parsed.given is False
     assert parsed.overrides == {}
     assert parsed.data_path is None
@@ -308,20 +304,18 @@ def test_no_flag_overrides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--data_path", "a"), ("--ckpt_path", "b"), ("--batch_size", "7"), ("--device_target", "CPU")]
 )
-def test_any_flag_is_given(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert flags(monkeypatch, "evaluate", *arguments).given is True
+def test_any_flag_is_given(arguments: tuple[str, ...]) -> None:
+    assert flags("evaluate", *arguments).given is True
 
 
 @pytest.mark.parametrize("section", ["train", "evaluate"])
-def test_the_zoos_flags_override_the_parameters(
-    section: Literal["train", "evaluate"], values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_zoos_flags_override_the_parameters(section: str, values: dict[str, Any]) -> None:
     write(values)
     arguments = "--device_target CPU --batch_size 7 --image_height 96 --image_width 128 --data_path d"
     if section == "train":
         arguments += " --epoch_size 3"
         values["train"]["epoch_size"] = 3
-    parsed = flags(monkeypatch, section, *arguments.split())
+    parsed = flags(section, *arguments.split())
     assert parsed.data_path == Path("d")
     values["model"] |= {"image_height": 96, "image_width": 128}
     values[section] |= {"device_target": "CPU", "batch_size": 7}
@@ -342,24 +336,22 @@ def test_the_zoos_flags_override_the_parameters(
     ],
 )
 def test_flags_are_checked_as_the_parameters(
-    flag: str, text: str, parts: tuple[str, ...], values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    flag: str, text: str, parts: tuple[str, ...], values: dict[str, Any]
 ) -> None:
     write(values)
     with pytest.raises(InputError) as caught:
-        params.read(flags(monkeypatch, "train", flag, text).overrides)
+        params.read(flags("train", flag, text).overrides)
     one_line(caught, *parts)
 
 
 @pytest.mark.parametrize("arguments", [("--learning_rate", "1"), ("--batch", "3"), ("extra",)])
-def test_a_flag_the_zoo_has_not_is_refused(
-    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_flag_the_zoo_has_not_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        flags(monkeypatch, "train", *arguments)
+        flags("train", *arguments)
     assert caught.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
 
 
-def test_evaluation_has_no_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_has_no_epochs() -> None:
     with pytest.raises(SystemExit):
-        flags(monkeypatch, "evaluate", "--epoch_size", "3")
+        flags("evaluate", "--epoch_size", "3")

@@ -357,7 +357,7 @@ def of(folder: Path) -> dict[str, bytes]:
 
 def test_the_stage(finished: Path, run: Run, tmp_path: Path) -> None:
     change(finished, train={"seed": 31415}, run={"log_steps": 27182})
-    done = run("-m", "stages.report", GIT_CEILING_DIRECTORIES=str(tmp_path))
+    done = run("-m", "stages", "report", GIT_CEILING_DIRECTORIES=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     first = of(finished)
     assert set(first) == PNG | {"index.html"}
@@ -371,7 +371,7 @@ def test_the_stage(finished: Path, run: Run, tmp_path: Path) -> None:
     validation.parent.mkdir()
     validation.write_text("step\taccuracy\n7\t0.5\n", encoding="utf-8")
     change(finished, train={"validation_images": 10})
-    assert run("-m", "stages.report").returncode == 0
+    assert run("-m", "stages", "report").returncode == 0
     second = of(finished)
     assert f"<code>{code}</code>" in second["index.html"].decode()
     assert {name for name in PNG if first[name] != second[name]} == {"accuracy.png"}
@@ -426,7 +426,7 @@ def test_a_missing_or_broken_input_is_one_line(
 
 def test_a_checkpoint_of_another_network_is_one_line(finished: Path, run: Run) -> None:
     write_checkpoint({"fc.weight": ms.Tensor(np.zeros(3, np.float32))}, finished / "models" / "alexnet.ckpt")
-    done = run("-m", "stages.report")
+    done = run("-m", "stages", "report")
     assert done.returncode == 2
     assert done.stderr == (
         "ERROR: models/alexnet.ckpt has no parameter conv1.weight: it is a checkpoint of another network\n"

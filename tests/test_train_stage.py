@@ -151,7 +151,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     change(workspace, **TINY)
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
-    done = run("-m", "stages.train", "--data_path", "images", "--epoch_size", "1", flag, value)
+    done = run("-m", "stages", "train", "--data_path", "images", "--epoch_size", "1", flag, value)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("training on CPU, 1 threads\nepoch: 1 step: 1, loss is ")
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}

@@ -25,7 +25,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train={"epoch_size": 4, "learning_rate": 0.01, "lr_schedule": "constant", "weight_init": "default"},
     )
     for stage in ("download", "verify"):
-        run(folder, "python", "-m", f"stages.{stage}")
+        run(folder, "python", "-m", "stages", stage)
     return folder
 
 
@@ -123,9 +123,9 @@ def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Pa
     process.terminate()
     process.communicate(timeout=90)
     code = (
-        "import os, runpy; "
+        "import os; from stages.__main__ import main; "
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
-        "runpy.run_module('stages.train', run_name='__main__')"
+        "main(['train'])"
     )
     command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18293", "--join=True"]
     run(workspace, *command, "--log_dir=logs", "python", "-c", code)

@@ -1,0 +1,84 @@
+"""Run a stage: `python -m stages train`.
+
+Signals are taken before a stage is imported, for MindSpore takes seconds to import and starts threads.
+"""
+
+import argparse
+import ast
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alexnet.runtime.errors import InputError, exit_on_failure
+from alexnet.runtime.stop import Interruption
+from stages import zoo_flags
+
+STAGES = ("download", "verify", "train", "evaluate", "report", "export", "states")
+"""The modules that can be run: DVC's stages in their order, and `states`, which is run by hand."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the stage that the arguments name. A failure ends the process, see `exit_on_failure`."""
+    interruption = Interruption()
+    with exit_on_failure():
+        stage, flags = parse(arguments)
+    module = importlib.import_module(f"stages.{stage}")
+    if stage == "train":  # it answers a signal itself, by saving its state
+        run(partial(module.main, flags, interruption))
+    else:
+        run(partial(module.main, *([flags] if vars(flags) else [])), interruption)
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """Return the name of the stage and its flags. Raises InputError when there is no such stage."""
+    described = {name: description(name) for name in STAGES}
+    summaries = {name: text.splitlines()[0].removeprefix(f"Stage {name}: ") for name, text in described.items()}
+    parser = argparse.ArgumentParser(
+        prog="python -m stages",
+        description="Run one stage of the pipeline in the repository's folder.",
+        epilog="stages:\n" + "\n".join(f"  {name:<10}{summary}" for name, summary in summaries.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", nargs="?", help="one of those below; `python -m stages STAGE --help` explains it")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the stage")
+    given = parser.parse_args(arguments)
+    if given.stage not in STAGES:
+        found = f"{given.stage} is no stage" if given.stage else "no stage is named"
+        raise InputError(f"{found}, expected one of {', '.join(STAGES)}; python -m stages --help explains them")
+
+    stage_parser = argparse.ArgumentParser(
+        prog=f"python -m stages {given.stage}", description=described[given.stage], allow_abbrev=False
+    )
+    if given.stage in zoo_flags.PATHS:
+        return given.stage, zoo_flags.parse(stage_parser, given.stage, given.arguments)
+    if given.stage == "states":
+        stage_parser.add_argument("--clear", action="store_true", help="remove all that no running training uses")
+    return given.stage, stage_parser.parse_args(given.arguments)
+
+
+def description(stage: str) -> str:
+    """Return the docstring of a stage's module, which is not imported."""
+    return ast.get_docstring(ast.parse(Path(__file__).with_name(f"{stage}.py").read_bytes())) or ""
+
+
+def run(stage: Callable[[], None], interruption: Interruption | None = None) -> None:
+    """Run a stage; what it logs goes to standard output, a failure is one line and ends in `exit_on_failure`'s code.
+
+    So does an interruption, where one is given.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("alexnet").setLevel(logging.INFO)
+    interruptions = interruption.raising() if interruption else nullcontext()
+    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # lines do not break a progress bar
+        stage()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,31 @@
+"""The model zoo's command lines: the flags of its train.py and eval.py, which override values of params.yaml."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+PATHS = {
+    "train": {"data_path": "folder with the training files", "ckpt_path": "folder for what is written"},
+    "evaluate": {"data_path": "folder with test_batch.bin", "ckpt_path": "checkpoint file"},
+}
+"""The stages that take the flags, and the meaning of a path in each."""
+
+
+def parse(parser: argparse.ArgumentParser, stage: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the flags of a stage in `PATHS`, adding them to its parser.
+
+    Beside the paths, the namespace has `overrides`, what `params.read` takes, and `given`, whether there was any flag.
+    """
+    for name, text in PATHS[stage].items():
+        parser.add_argument(f"--{name}", type=Path, help=text)
+    sections = {"device_target": stage, "batch_size": stage, "image_height": "model", "image_width": "model"}
+    if stage == "train":
+        sections["epoch_size"] = "train"
+    for key, section in sections.items():
+        parser.add_argument(f"--{key}", help=f"instead of {section}.{key} of params.yaml")
+    flags = parser.parse_args(arguments)
+    flags.given = any(value is not None for value in vars(flags).values())
+    flags.overrides = {
+        (section, key): text for key, section in sections.items() if (text := getattr(flags, key)) is not None
+    }
+    return flags
