@@ -395,8 +395,7 @@ def test_the_key_has_all_that_decides_the_result(workspace: Path) -> None:
     assert identity["train"]["device_target"] == "CPU"
     assert identity["train"]["threads"] == 1
     stages = yaml.safe_load((workspace / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    names = {name.removesuffix(".py").replace("/", ".") for name in stages["train"]["deps"] if name.endswith(".py")}
-    assert set(identity["code"]) == {name.removesuffix(".__init__") for name in names} - {
-        "stages.command",
-        "stages.paths",
-    }
+    deps = [workspace / dep for dep in stages["train"]["deps"] if dep.startswith("alexnet/")]
+    files = {file for dep in deps for file in (dep.rglob("*.py") if dep.is_dir() else [dep])}
+    modules = {".".join(file.relative_to(workspace).with_suffix("").parts).removesuffix(".__init__") for file in files}
+    assert set(identity["code"]) == modules | {"alexnet", "stages.train"}
