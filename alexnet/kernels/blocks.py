@@ -1,0 +1,401 @@
+"""The layers of a network as oneDNN computes them: a block around a convolution, and a fully connected layer.
+
+Inside a block, tensors stay in the layout that oneDNN likes best, and in bfloat16 where that is asked for. What enters
+and leaves it, its gradients included, is plain float32. Each layer is one MindSpore operator forward and one backward.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from alexnet.kernels import onednn
+from alexnet.kernels.onednn import ArrayMemory, DataType, Layout, Memory, Program, Propagation
+
+Shape = tuple[int, ...]
+
+
+class ConvolutionBlock(nn.Cell):
+    """A convolution, batch normalisation if there is one, ReLU, and max-pooling if there is one.
+
+    The block takes and returns float32 of shape (N, C, H, W). It computes with the parameters of the layers it is given
+    and moves the running statistics of the batch normalisation as that layer would. Outside of training, the
+    normalisation by these statistics is folded into the convolution.
+
+    Args:
+        convolution: square kernel, one stride for both axes, pad_mode `valid`, or `same` with stride 1 and an odd
+            kernel; with a bias if there is no batch normalisation, else without.
+        norm: the batch normalisation, or None.
+        pool: the max-pooling, pad_mode `valid`, or None.
+        data_type: what the convolution, its gradients and all between it and the pooling are computed in; sums, batch
+            statistics and the gradients of parameters are float32 in any case.
+        first: whether the block is the network's first: no layer then needs the gradient of its input, and it is 0.
+    """
+
+    def __init__(
+        self,
+        convolution: nn.Conv2d,
+        norm: nn.BatchNorm2d | None,
+        pool: nn.MaxPool2d | None,
+        data_type: DataType = "f32",
+        first: bool = False,
+    ) -> None:
+        super().__init__(auto_prefix=False)  # the parameters keep their names
+        self.convolution, self.norm = convolution, norm
+        settings = {
+            "stride": convolution.stride[0],
+            "padding": convolution.kernel_size[0] // 2 if convolution.pad_mode == "same" else 0,
+            "pool": (pool.kernel_size, pool.stride) if pool else None,
+            "epsilon": norm.eps if norm else None,
+            "data_type": data_type,
+        }
+        make = partial(_TrainedConvolution, **settings, first=first)
+        self.trained = _WithBias(make) if norm is None else _WithNorm(make)
+        self.inference = _forward_operator(cache(partial(_InferredConvolution, **settings)), 3 if norm is None else 6)
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        """Return the block's output."""
+        weight = self.convolution.weight
+        if self.norm is None:
+            bias = self.convolution.bias
+            return self.trained(x, weight, bias) if self.training else self.inference(x, weight, bias)
+        gamma, beta = self.norm.gamma, self.norm.beta
+        running_mean, running_variance = self.norm.moving_mean, self.norm.moving_variance
+        if not self.training:
+            return self.inference(x, weight, gamma, beta, running_mean, running_variance)
+        out, mean, variance = self.trained(x, weight, gamma, beta)
+        share = self.norm.momentum  # of this batch in the running statistics
+        ops.assign(running_mean, running_mean * (1 - share) + mean * share)
+        ops.assign(running_variance, running_variance * (1 - share) + variance * share)
+        return out
+
+
+class Dense(nn.Dense):
+    """A fully connected layer with a bias, and with a ReLU if wanted.
+
+    Takes float32 of shape (N, in_channels), returns float32 of shape (N, out_channels).
+
+    Args:
+        in_channels, out_channels, settings: as `nn.Dense` has them; `has_bias` and `activation` are not among them.
+        relu: apply a ReLU.
+        data_type: what the products are computed in; sums and the gradients of parameters are float32 in any case.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, relu: bool, data_type: DataType = "f32", **settings: Any
+    ) -> None:
+        super().__init__(in_channels, out_channels, **settings)
+        make = partial(_InnerProduct, relu=relu, data_type=data_type)
+        self.trained = _WithBias(partial(make, propagation=Propagation.TRAINING))
+        self.inference = _forward_operator(cache(partial(make, propagation=Propagation.INFERENCE)), 3)
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        """Return the layer's output."""
+        return (self.trained if self.training else self.inference)(x, self.weight, self.bias)
+
+
+class _WithBias(nn.Cell):
+    # A layer of a weight and a bias. `make` gets the shapes of the inputs and returns what computes the layer for them.
+    def __init__(self, make: Callable[..., Any]) -> None:
+        super().__init__(auto_prefix=False)
+        make = cache(make)
+        self.forward, self.backward = _forward_operator(make, 3), _backward_operator(make, 3)
+
+    def construct(self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
+        return self.forward(x, weight, bias)
+
+    def bprop(
+        self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor, out: ms.Tensor, gradient: ms.Tensor
+    ) -> tuple[ms.Tensor, ...]:
+        return self.backward(x, weight, bias, gradient)
+
+
+class _WithNorm(nn.Cell):
+    # A layer of a weight and batch normalisation; the batch's mean and variance are outputs without a gradient.
+    def __init__(self, make: Callable[..., Any]) -> None:
+        super().__init__(auto_prefix=False)
+        make = cache(make)
+        self.forward, self.backward = _forward_operator(make, 4, outputs=3), _backward_operator(make, 4)
+
+    def construct(self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        return self.forward(x, weight, gamma, beta)
+
+    def bprop(
+        self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: Any, gradients: Any
+    ) -> tuple[ms.Tensor, ...]:
+        return self.backward(x, weight, gamma, beta, gradients[0])
+
+
+def _forward_operator(make: Callable[..., Any], inputs: int, outputs: int = 1) -> ops.Custom:
+    def run(*arrays: np.ndarray) -> Any:
+        return make(*(array.shape for array in arrays)).forward(*arrays)
+
+    def shapes(*given: Any) -> Any:
+        return make(*map(tuple, given)).outputs
+
+    return _operator(run, shapes, inputs, outputs)
+
+
+def _backward_operator(make: Callable[..., Any], inputs: int) -> ops.Custom:
+    # Takes the inputs of the forward operator and the gradient of its first output; returns the gradients of the inputs.
+    def run(*arrays: np.ndarray) -> Any:
+        return make(*(array.shape for array in arrays[:-1])).backward(*arrays)
+
+    def shapes(*given: Any) -> Any:
+        return tuple(map(tuple, given[:-1]))
+
+    return _operator(run, shapes, inputs + 1, inputs)
+
+
+def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
+    # A MindSpore operator of float32 tensors. The arrays that `run` returns may be used again: MindSpore copies them.
+    def types(*given: Any) -> Any:
+        return (ms.float32,) * outputs if outputs > 1 else ms.float32
+
+    # MindSpore counts the operator's inputs by the function's parameters.
+    names = [inspect.Parameter(f"input{number}", inspect.Parameter.POSITIONAL_ONLY) for number in range(inputs)]
+    run.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+    return ops.Custom(run, shapes, types, func_type="pyfunc")
+
+
+class _TrainedConvolution:
+    # What a ConvolutionBlock computes in training, for one shape of the input; the inputs are x, weight and bias, or
+    # x, weight, gamma and beta.
+    def __init__(
+        self,
+        x: Shape,
+        weight: Shape,
+        *vectors: Shape,
+        stride: int,
+        padding: int,
+        pool: tuple[int, int] | None,
+        epsilon: float | None,
+        data_type: DataType,
+        first: bool,
+    ) -> None:
+        convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
+        channels = weight[:1]
+        norm = epsilon is not None
+        self.outputs = (out_shape, channels, channels) if norm else out_shape
+        values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
+        self._unbiased = values / max(1, values - 1)
+        self._inputs = tuple(map(ArrayMemory, (x, weight, *vectors)))
+        x_plain, weight_plain, *rest = self._inputs
+        self._out, self._gradient = ArrayMemory(out_shape), ArrayMemory(out_shape)
+        self._gradients = tuple(map(ArrayMemory, (x, weight, *vectors)))
+        self._mean, self._variance = ArrayMemory(channels), ArrayMemory(channels)
+        x_any, weight_any, convolved_any = (Layout.any(shape, data_type) for shape in (x, weight, convolved_shape))
+        bias_layout = None if norm else rest[0].layout
+
+        forward = self._forward = Program()
+        convolution = onednn.convolution_forward(
+            Propagation.TRAINING, x_any, weight_any, bias_layout, convolved_any, stride, padding, relu=not norm
+        )
+        source = forward.convert(x_plain, convolution.layout("src"))
+        kernels = forward.convert(weight_plain, convolution.layout("weights"))
+        activated = convolved = Memory(convolution.layout("dst"))
+        bias = {} if norm else {"bias": rest[0]}
+        forward.add(convolution, src=source, weights=kernels, **bias, dst=convolved)
+        if epsilon is not None:
+            normalise = onednn.batch_norm_relu_forward(convolved.layout, epsilon)
+            activated = Memory(convolved.layout)
+            norm_tensors = {
+                "src": convolved,
+                "scale": rest[0],
+                "mean": self._mean,
+                "variance": self._variance,
+                "workspace": Memory(normalise.layout("workspace")),
+            }
+            forward.add(normalise, **norm_tensors, shift=rest[1], dst=activated)
+        pooled = activated
+        if pool:
+            pooling = onednn.max_pool_forward(
+                Propagation.TRAINING, activated.layout, Layout.any(out_shape, data_type), *pool
+            )
+            pooled, chosen = Memory(pooling.layout("dst")), Memory(pooling.layout("workspace"))
+            forward.add(pooling, src=activated, dst=pooled, workspace=chosen)
+        forward.store(pooled, self._out)
+
+        backward = self._backward = Program()
+        gradient = backward.convert(self._gradient, pooled.layout)
+        if pool:
+            pooling_back = onednn.max_pool_backward(activated.layout, pooled.layout, *pool, pooling)
+            unpooled = Memory(activated.layout)
+            backward.add(pooling_back, diff_dst=gradient, workspace=chosen, diff_src=unpooled)
+            gradient = unpooled
+        before = Memory(convolved.layout)
+        if epsilon is not None:
+            normalise_back = onednn.batch_norm_relu_backward(convolved.layout, epsilon, normalise)
+            scale, shift = self._gradients[2:]
+            backward.add(
+                normalise_back, **norm_tensors, diff_dst=gradient, diff_src=before, diff_scale=scale, diff_shift=shift
+            )
+        else:
+            backward.add(onednn.relu_backward(activated.layout), src=activated, diff_dst=gradient, diff_src=before)
+        for_weight = onednn.convolution_backward_weights(
+            x_any, Layout.any(weight), bias_layout, convolved_any, stride, padding, convolution
+        )
+        of_weight = Memory(for_weight.layout("diff_weights"))
+        backward.add(
+            for_weight,
+            src=backward.convert(source, for_weight.layout("src")),
+            diff_dst=backward.convert(before, for_weight.layout("diff_dst")),
+            diff_weights=of_weight,
+            **({} if norm else {"diff_bias": self._gradients[2]}),
+        )
+        backward.store(of_weight, self._gradients[1])
+        if not first:
+            for_x = onednn.convolution_backward_data(x_any, weight_any, convolved_any, stride, padding, convolution)
+            of_x = Memory(for_x.layout("diff_src"))
+            backward.add(
+                for_x,
+                weights=backward.convert(weight_plain, for_x.layout("weights")),
+                diff_dst=backward.convert(before, for_x.layout("diff_dst")),
+                diff_src=of_x,
+            )
+            backward.store(of_x, self._gradients[0])
+
+    def forward(self, *inputs: np.ndarray) -> Any:
+        _set(self._inputs, inputs)
+        self._forward.run()
+        if len(self.outputs) == 3:
+            # MindSpore's running variance takes the unbiased estimate.
+            return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
+        return self._out.array
+
+    def backward(self, *inputs_and_gradient: np.ndarray) -> Any:
+        _set((*self._inputs, self._gradient), inputs_and_gradient)
+        self._backward.run()
+        return tuple(gradient.array for gradient in self._gradients)
+
+
+class _InferredConvolution:
+    # What a ConvolutionBlock computes outside of training, for one shape of the input; the inputs are x, weight and
+    # bias, or x, weight, gamma, beta, running mean and running variance.
+    def __init__(
+        self,
+        x: Shape,
+        weight: Shape,
+        *vectors: Shape,
+        stride: int,
+        padding: int,
+        pool: tuple[int, int] | None,
+        epsilon: float | None,
+        data_type: DataType,
+    ) -> None:
+        convolved_shape, self.outputs = _output_shapes(x, weight, stride, padding, pool)
+        self._epsilon = epsilon
+        self._inputs = x_plain, weight_plain, bias = tuple(map(ArrayMemory, (x, weight, weight[:1])))
+        self._out = ArrayMemory(self.outputs)
+        x_any, weight_any, convolved_any = (Layout.any(shape, data_type) for shape in (x, weight, convolved_shape))
+        convolution = onednn.convolution_forward(
+            Propagation.INFERENCE, x_any, weight_any, bias.layout, convolved_any, stride, padding, relu=True
+        )
+        program = self._program = Program()
+        pooled = convolved = Memory(convolution.layout("dst"))
+        program.add(
+            convolution,
+            src=program.convert(x_plain, convolution.layout("src")),
+            weights=program.convert(weight_plain, convolution.layout("weights")),
+            bias=bias,
+            dst=convolved,
+        )
+        if pool:
+            pooling = onednn.max_pool_forward(
+                Propagation.INFERENCE, convolved.layout, Layout.any(self.outputs, data_type), *pool
+            )
+            pooled = Memory(pooling.layout("dst"))
+            program.add(pooling, src=convolved, dst=pooled)
+        program.store(pooled, self._out)
+
+    def forward(self, x: np.ndarray, weight: np.ndarray, *vectors: np.ndarray) -> np.ndarray:
+        bias = vectors[0]
+        if self._epsilon is not None:
+            gamma, beta, mean, variance = vectors
+            scale = gamma / np.sqrt(variance + np.float32(self._epsilon))
+            weight, bias = weight * scale[:, None, None, None], beta - mean * scale
+        _set(self._inputs, (x, weight, bias))
+        self._program.run()
+        return self._out.array
+
+
+class _InnerProduct:
+    # What a Dense layer computes for one shape of the input; the inputs are x, weight and bias.
+    def __init__(
+        self, x: Shape, weight: Shape, bias: Shape, *, relu: bool, data_type: DataType, propagation: Propagation
+    ) -> None:
+        self.outputs = (x[0], weight[0])
+        self._inputs = x_plain, weight_plain, bias_plain = tuple(map(ArrayMemory, (x, weight, bias)))
+        self._out = ArrayMemory(self.outputs)
+        x_any, weight_any, gradient_any = (Layout.any(shape, data_type) for shape in (x, weight, self.outputs))
+
+        forward = self._forward = Program()
+        product = onednn.inner_product_forward(
+            propagation, x_any, weight_any, bias_plain.layout, self._out.layout, relu
+        )
+        source = forward.convert(x_plain, product.layout("src"))
+        weights = forward.convert(weight_plain, product.layout("weights"))
+        forward.add(product, src=source, weights=weights, bias=bias_plain, dst=self._out)
+        if propagation == Propagation.INFERENCE:
+            return
+
+        backward = self._backward = Program()
+        self._gradient, self._gradients = ArrayMemory(self.outputs), tuple(map(ArrayMemory, (x, weight, bias)))
+        gradient = self._gradient
+        if relu:
+            gradient = ArrayMemory(self.outputs)
+            backward.add(
+                onednn.relu_backward(self._out.layout), src=self._out, diff_dst=self._gradient, diff_src=gradient
+            )
+        for_weight = onednn.inner_product_backward_weights(
+            x_any, Layout.any(weight), bias_plain.layout, gradient_any, product
+        )
+        of_weight = Memory(for_weight.layout("diff_weights"))
+        backward.add(
+            for_weight,
+            src=backward.convert(source, for_weight.layout("src")),
+            diff_dst=backward.convert(gradient, for_weight.layout("diff_dst")),
+            diff_weights=of_weight,
+            diff_bias=self._gradients[2],
+        )
+        backward.store(of_weight, self._gradients[1])
+        for_x = onednn.inner_product_backward_data(x_any, weight_any, gradient_any, product)
+        of_x = Memory(for_x.layout("diff_src"))
+        backward.add(
+            for_x,
+            weights=backward.convert(weight_plain, for_x.layout("weights")),
+            diff_dst=backward.convert(gradient, for_x.layout("diff_dst")),
+            diff_src=of_x,
+        )
+        backward.store(of_x, self._gradients[0])
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        _set(self._inputs, inputs)
+        self._forward.run()
+        return self._out.array
+
+    def backward(self, *inputs_and_gradient: np.ndarray) -> tuple[np.ndarray, ...]:
+        _set((*self._inputs, self._gradient), inputs_and_gradient)
+        self._backward.run()
+        return tuple(gradient.array for gradient in self._gradients)
+
+
+def _set(memories: tuple[ArrayMemory, ...], arrays: tuple[np.ndarray, ...]) -> None:
+    for memory, array in zip(memories, arrays, strict=True):
+        memory.array = array
+
+
+def _output_shapes(
+    x: Shape, weight: Shape, stride: int, padding: int, pool: tuple[int, int] | None
+) -> tuple[Shape, Shape]:
+    # The shapes that the convolution and the whole block return.
+    def sizes(before: tuple[int, ...], kernel_size: int, stride: int, padding: int) -> tuple[int, ...]:
+        return tuple((size + 2 * padding - kernel_size) // stride + 1 for size in before)
+
+    convolved = sizes(x[2:], weight[2], stride, padding)
+    pooled = sizes(convolved, *pool, 0) if pool else convolved
+    return (x[0], weight[0], *convolved), (x[0], weight[0], *pooled)

@@ -1,0 +1,587 @@
+"""A binding to oneDNN's C API: memory, primitives and how they are run.
+
+oneDNN computes the layers of a network on a CPU. MindSpore uses an old version of it, and only with plain NCHW tensors,
+for which oneDNN has its slowest kernels. Through this module a layer can ask for the memory layout that oneDNN likes
+best. The library is `libdnnl.so` of the wheel `onednn-cpu-gomp`, loaded with `ctypes`, so that nothing is compiled.
+
+Source: https://uxlfoundation.github.io/oneDNN/v3.2/
+"""
+
+import ctypes
+import importlib.metadata
+import weakref
+from collections.abc import Sequence
+from ctypes import byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+DISTRIBUTION = "onednn-cpu-gomp"
+"""The wheel that has the library: oneDNN for CPUs, with GNU OpenMP."""
+
+DataType = Literal["f32", "bf16"]
+
+
+class OneDNNError(RuntimeError):
+    """A oneDNN call failed; the message names the call and its status."""
+
+
+class Propagation(IntEnum):
+    """`dnnl_prop_kind_t`: what a forward primitive is made for."""
+
+    TRAINING = 64
+    INFERENCE = 96
+
+
+class Flag(IntEnum):
+    """`dnnl_normalization_flags_t`."""
+
+    USE_SCALE = 2
+    USE_SHIFT = 4
+    FUSE_RELU = 8
+
+
+_STATUS = ("success", "out of memory", "invalid arguments", "unimplemented", "last implementation reached")
+_DATA_TYPES = {"bf16": 2, "f32": 3}
+_FORMAT_ANY = 1
+_CPU_ENGINE = 1
+_IN_ORDER = 1
+_SCRATCHPAD_OF_USER = 1
+_CONVOLUTION_DIRECT, _ELTWISE_RELU, _POOLING_MAX = 0x1, 0x20, 0x1FF
+_BACKWARD = 128
+_NO_BUFFER = None
+_MAXIMUM_DIMENSIONS = 12
+_ALIGNMENT = 64
+_AVX512_BF16 = 0xE7
+"""The bits of `dnnl_cpu_isa_t` that every CPU with bfloat16 instructions has: AVX512_BF16, and AMX above it."""
+
+_ARGUMENTS = {
+    "src": 1,
+    "dst": 17,
+    "weights": 33,
+    "bias": 41,
+    "mean": 49,
+    "variance": 50,
+    "scale": 51,
+    "shift": 52,
+    "workspace": 64,
+    "scratchpad": 80,
+    "diff_src": 129,
+    "diff_dst": 145,
+    "diff_weights": 161,
+    "diff_bias": 169,
+    "diff_scale": 255,
+    "diff_shift": 256,
+}
+"""The numbers that oneDNN gives the tensors a primitive reads and writes (`DNNL_ARG_...`)."""
+_QUERIES = {
+    "src": 129,
+    "diff_src": 130,
+    "weights": 131,
+    "diff_weights": 132,
+    "dst": 133,
+    "diff_dst": 134,
+    "workspace": 135,
+    "scratchpad": 136,
+}
+"""The numbers by which a primitive is asked for the layouts that it chose (`dnnl_query_..._md`)."""
+_QUERY_IMPLEMENTATION = 8
+
+_NORM_RELU = Flag.USE_SCALE | Flag.USE_SHIFT | Flag.FUSE_RELU
+
+_Dims = c_int64 * _MAXIMUM_DIMENSIONS
+_threads: int | None = None
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (("number", c_int), ("memory", c_void_p))
+
+
+# The parameters of each function after the first, which points to what the function creates.
+_CREATED_FROM: dict[str, tuple[Any, ...]] = {
+    "dnnl_engine_create": (c_int, c_size_t),
+    "dnnl_stream_create": (c_void_p, c_uint),
+    "dnnl_memory_desc_create_with_tag": (c_int, _Dims, c_int, c_int),
+    "dnnl_memory_desc_create_with_strides": (c_int, _Dims, c_int, _Dims),
+    "dnnl_memory_desc_clone": (c_void_p,),
+    "dnnl_memory_create": (c_void_p, c_void_p, c_void_p),
+    "dnnl_post_ops_create": (),
+    "dnnl_primitive_attr_create": (),
+    "dnnl_reorder_primitive_desc_create": (c_void_p,) * 5,
+    "dnnl_matmul_primitive_desc_create": (c_void_p,) * 6,
+    "dnnl_convolution_forward_primitive_desc_create": (
+        *(c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p),
+        *(_Dims, _Dims, _Dims, _Dims, c_void_p),
+    ),
+    "dnnl_convolution_backward_data_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_void_p, _Dims, _Dims, _Dims, _Dims, c_void_p, c_void_p),
+    ),
+    "dnnl_convolution_backward_weights_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p),
+        *(_Dims, _Dims, _Dims, _Dims, c_void_p, c_void_p),
+    ),
+    "dnnl_inner_product_forward_primitive_desc_create": (c_void_p, c_int, *(c_void_p,) * 5),
+    "dnnl_inner_product_backward_data_primitive_desc_create": (c_void_p,) * 6,
+    "dnnl_inner_product_backward_weights_primitive_desc_create": (c_void_p,) * 7,
+    "dnnl_batch_normalization_forward_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_float, c_uint, c_void_p),
+    ),
+    "dnnl_batch_normalization_backward_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_float, c_uint, c_void_p, c_void_p),
+    ),
+    "dnnl_eltwise_forward_primitive_desc_create": (
+        *(c_void_p, c_int, c_int, c_void_p, c_void_p, c_float, c_float, c_void_p),
+    ),
+    "dnnl_eltwise_backward_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_float, c_float, c_void_p, c_void_p),
+    ),
+    "dnnl_pooling_forward_primitive_desc_create": (
+        *(c_void_p, c_int, c_int, c_void_p, c_void_p, _Dims, _Dims, _Dims, _Dims, _Dims, c_void_p),
+    ),
+    "dnnl_pooling_backward_primitive_desc_create": (
+        *(c_void_p, c_int, c_void_p, c_void_p, _Dims, _Dims, _Dims, _Dims, _Dims, c_void_p, c_void_p),
+    ),
+    "dnnl_primitive_create": (c_void_p,),
+}
+_OTHERS: dict[str, tuple[Any, ...]] = {
+    "dnnl_memory_set_data_handle": (c_void_p, c_void_p),
+    "dnnl_post_ops_append_eltwise": (c_void_p, c_int, c_float, c_float),
+    "dnnl_primitive_attr_set_post_ops": (c_void_p, c_void_p),
+    "dnnl_primitive_attr_set_scratchpad_mode": (c_void_p, c_int),
+    "dnnl_primitive_desc_query": (c_void_p, c_int, c_int, c_void_p),
+    "dnnl_primitive_execute": (c_void_p, c_void_p, c_int, c_void_p),
+    "dnnl_stream_wait": (c_void_p,),
+}
+
+
+def find_library() -> Path | None:
+    """Return the path of oneDNN's library; None when its wheel is not installed."""
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())).resolve() for file in files if file.name == "libdnnl.so"), None)
+
+
+@cache
+def available() -> bool:
+    """Tell whether oneDNN can be used here: its wheel is installed and its library can be loaded."""
+    path = find_library()
+    if path is None:
+        return False
+    try:
+        ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def version() -> str:
+    """Return oneDNN's version, such as 3.2.0. Raises OneDNNError when oneDNN is not available."""
+
+    class Version(ctypes.Structure):
+        _fields_ = (("major", c_int), ("minor", c_int), ("patch", c_int))
+
+    function = _library().dnnl_version
+    function.restype = ctypes.POINTER(Version)
+    told = function().contents
+    return f"{told.major}.{told.minor}.{told.patch}"
+
+
+def computes_bfloat16() -> bool:
+    """Tell whether this CPU has bfloat16 instructions that oneDNN uses (AVX512_BF16 or AMX)."""
+    return available() and _library().dnnl_get_effective_cpu_isa() & _AVX512_BF16 == _AVX512_BF16
+
+
+def set_threads(threads: int) -> None:
+    """Have every primitive that is made from now on compute with so many threads; without this, one for each core."""
+    global _threads
+    _threads = threads
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    path = find_library()
+    if path is None:
+        raise OneDNNError(f"oneDNN is not installed: pip install {DISTRIBUTION}")
+    library = ctypes.CDLL(str(path))
+    for name, parameters in _CREATED_FROM.items():
+        getattr(library, name).argtypes = (c_void_p, *parameters)
+    for name, parameters in _OTHERS.items():
+        getattr(library, name).argtypes = parameters
+    for kind in ("memory_desc", "memory", "primitive_desc", "primitive", "post_ops", "primitive_attr"):
+        getattr(library, f"dnnl_{kind}_destroy").argtypes = (c_void_p,)
+    library.dnnl_memory_desc_get_size.argtypes = (c_void_p,)
+    library.dnnl_memory_desc_get_size.restype = c_size_t
+    library.dnnl_memory_desc_equal.argtypes = (c_void_p, c_void_p)
+    library.dnnl_primitive_desc_query_md.argtypes = (c_void_p, c_int, c_int)
+    library.dnnl_primitive_desc_query_md.restype = c_void_p
+    return library
+
+
+def _check(name: str, *arguments: Any) -> None:
+    status = getattr(_library(), name)(*arguments)
+    if status:
+        meaning = _STATUS[status] if status < len(_STATUS) else "runtime error"
+        raise OneDNNError(f"oneDNN's {name} failed: {meaning} (status {status})")
+
+
+def _create(name: str, *arguments: Any) -> c_void_p:
+    created = c_void_p()
+    _check(name, byref(created), *arguments)
+    return created
+
+
+class _Owner:
+    # Destroys a oneDNN object when nothing refers to this one any more.
+    def __init__(self, handle: c_void_p, kind: str) -> None:
+        self.handle = handle
+        weakref.finalize(self, getattr(_library(), f"dnnl_{kind}_destroy"), handle).atexit = False
+
+
+@cache
+def _engine() -> c_void_p:
+    return _create("dnnl_engine_create", _CPU_ENGINE, 0)
+
+
+@cache
+def _stream() -> c_void_p:
+    return _create("dnnl_stream_create", _engine(), _IN_ORDER)
+
+
+def _apply_threads() -> None:
+    # OpenMP keeps this number for each thread that calls it, and MindSpore calls us from threads of its own.
+    if _threads:
+        _library().omp_set_num_threads(_threads)
+
+
+def _dims(values: Sequence[int]) -> Any:
+    return _Dims(*values)
+
+
+class Layout(_Owner):
+    """A tensor's shape, data type and order in memory (`dnnl_memory_desc_t`)."""
+
+    @classmethod
+    def plain(cls, shape: Sequence[int], data_type: DataType = "f32") -> "Layout":
+        """Return the layout of a C-contiguous array."""
+        strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+        name = "dnnl_memory_desc_create_with_strides"
+        handle = _create(name, len(shape), _dims(shape), _DATA_TYPES[data_type], _dims(strides))
+        return cls(handle, "memory_desc")
+
+    @classmethod
+    def any(cls, shape: Sequence[int], data_type: DataType = "f32") -> "Layout":
+        """Return a layout that leaves the order in memory for a primitive to choose."""
+        name = "dnnl_memory_desc_create_with_tag"
+        return cls(_create(name, len(shape), _dims(shape), _DATA_TYPES[data_type], _FORMAT_ANY), "memory_desc")
+
+    @property
+    def size(self) -> int:
+        """Bytes, padding included."""
+        return int(_library().dnnl_memory_desc_get_size(self.handle))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and bool(_library().dnnl_memory_desc_equal(self.handle, other.handle))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Memory(_Owner):
+    """A tensor (`dnnl_memory_t`) with a buffer of its own, aligned to 64 bytes and filled with zeros."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(_create("dnnl_memory_create", layout.handle, _engine(), _NO_BUFFER), "memory")
+        self.layout = layout
+        # Fresh pages of zeros take no memory before they are written, so replacing this array costs nothing.
+        self._set(_aligned(layout.size))
+
+    def _set(self, array: np.ndarray) -> None:
+        self._array = array  # so that it lives as long as it is used
+        _check("dnnl_memory_set_data_handle", self.handle, array.ctypes.data)
+
+
+class ArrayMemory(Memory):
+    """A float32 tensor in plain layout; its buffer is the array in the attribute `array`, which can be replaced."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(Layout.plain(shape))
+        self._shape = tuple(shape)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The array, float32 of the tensor's shape."""
+        return self._array.view(np.float32).reshape(self._shape)
+
+    @array.setter
+    def array(self, array: np.ndarray) -> None:
+        if array.shape != self._shape or array.dtype != np.float32:
+            raise ValueError(f"the array is {array.dtype} of shape {array.shape}, expected float32 of {self._shape}")
+        self._set(np.ascontiguousarray(array))
+
+
+def _aligned(size: int) -> np.ndarray:
+    # So many bytes, the first at a multiple of 64, for which oneDNN's kernels are fastest.
+    raw = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size]
+
+
+class Primitive:
+    """Something that oneDNN computes; made once for its shapes, run as often as wanted.
+
+    Use the functions below to make one.
+    """
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        _apply_threads()
+        self._descriptor = _Owner(_create(f"dnnl_{name}_primitive_desc_create", *arguments), "primitive_desc")
+        self._primitive = _Owner(_create("dnnl_primitive_create", self._descriptor.handle), "primitive")
+        self._scratchpad = Memory(self.layout("scratchpad"))
+
+    @property
+    def descriptor(self) -> c_void_p:
+        """What a backward primitive takes as its hint."""
+        return self._descriptor.handle
+
+    @property
+    def implementation(self) -> str:
+        """The name of the kernel that oneDNN chose, such as `brgconv:avx512_core_amx`."""
+        name = c_char_p()
+        _check("dnnl_primitive_desc_query", self.descriptor, _QUERY_IMPLEMENTATION, 0, byref(name))
+        return (name.value or b"").decode()
+
+    def layout(self, tensor: str) -> Layout:
+        """Return the layout that the primitive chose for a tensor, `src` or `diff_weights` say, or its `workspace`."""
+        told = _library().dnnl_primitive_desc_query_md(self.descriptor, _QUERIES[tensor], 0)
+        return Layout(_create("dnnl_memory_desc_clone", told), "memory_desc")
+
+    def run(self, **tensors: Memory) -> None:
+        """Compute, tensors given by oneDNN's names for them, and return when it is done."""
+        tensors["scratchpad"] = self._scratchpad
+        arguments = (_Argument * len(tensors))(
+            *((_ARGUMENTS[name], memory.handle.value) for name, memory in tensors.items())
+        )
+        _apply_threads()
+        _check("dnnl_primitive_execute", self._primitive.handle, _stream(), len(tensors), arguments)
+        _check("dnnl_stream_wait", _stream())
+
+
+def reorder(source: Layout, target: Layout) -> Primitive:
+    """Copy `src` to `dst`, in another order or data type."""
+    return Primitive("reorder", source.handle, _engine(), target.handle, _engine(), _attributes())
+
+
+def matmul(source: Layout, weights: Layout, target: Layout) -> Primitive:
+    """Multiply the matrices `src` and `weights` to `dst`."""
+    return Primitive("matmul", _engine(), source.handle, weights.handle, None, target.handle, _attributes())
+
+
+def convolution_forward(
+    propagation: Propagation,
+    source: Layout,
+    weights: Layout,
+    bias: Layout | None,
+    target: Layout,
+    stride: int,
+    padding: int,
+    relu: bool,
+) -> Primitive:
+    """Convolve `src` with `weights`, add `bias`, and apply ReLU if wanted.
+
+    source, target: of shape (N, C, H, W). weights: of shape (out, in, height, width). padding: zeros on each side.
+    """
+    return Primitive(
+        "convolution_forward",
+        _engine(),
+        propagation,
+        _CONVOLUTION_DIRECT,
+        source.handle,
+        weights.handle,
+        bias.handle if bias else None,
+        target.handle,
+        *_window(stride, padding),
+        _attributes(relu),
+    )
+
+
+def convolution_backward_data(
+    source_gradient: Layout, weights: Layout, target_gradient: Layout, stride: int, padding: int, forward: Primitive
+) -> Primitive:
+    """Compute `diff_src` from `weights` and `diff_dst`."""
+    return Primitive(
+        "convolution_backward_data",
+        _engine(),
+        _CONVOLUTION_DIRECT,
+        source_gradient.handle,
+        weights.handle,
+        target_gradient.handle,
+        *_window(stride, padding),
+        forward.descriptor,
+        _attributes(),
+    )
+
+
+def convolution_backward_weights(
+    source: Layout,
+    weights_gradient: Layout,
+    bias_gradient: Layout | None,
+    target_gradient: Layout,
+    stride: int,
+    padding: int,
+    forward: Primitive,
+) -> Primitive:
+    """Compute `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
+    return Primitive(
+        "convolution_backward_weights",
+        _engine(),
+        _CONVOLUTION_DIRECT,
+        source.handle,
+        weights_gradient.handle,
+        bias_gradient.handle if bias_gradient else None,
+        target_gradient.handle,
+        *_window(stride, padding),
+        forward.descriptor,
+        _attributes(),
+    )
+
+
+def inner_product_forward(
+    propagation: Propagation, source: Layout, weights: Layout, bias: Layout, target: Layout, relu: bool
+) -> Primitive:
+    """Multiply `src` by the transpose of `weights`, add `bias`, and apply ReLU if wanted.
+
+    source: of shape (N, in). weights: of shape (out, in). target: of shape (N, out).
+    """
+    return Primitive(
+        "inner_product_forward",
+        _engine(),
+        propagation,
+        *(layout.handle for layout in (source, weights, bias, target)),
+        _attributes(relu),
+    )
+
+
+def inner_product_backward_data(
+    source_gradient: Layout, weights: Layout, target_gradient: Layout, forward: Primitive
+) -> Primitive:
+    """Compute `diff_src` from `weights` and `diff_dst`."""
+    handles = (layout.handle for layout in (source_gradient, weights, target_gradient))
+    return Primitive("inner_product_backward_data", _engine(), *handles, forward.descriptor, _attributes())
+
+
+def inner_product_backward_weights(
+    source: Layout, weights_gradient: Layout, bias_gradient: Layout, target_gradient: Layout, forward: Primitive
+) -> Primitive:
+    """Compute `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
+    handles = (layout.handle for layout in (source, weights_gradient, bias_gradient, target_gradient))
+    return Primitive("inner_product_backward_weights", _engine(), *handles, forward.descriptor, _attributes())
+
+
+def batch_norm_relu_forward(source: Layout, epsilon: float) -> Primitive:
+    """Normalise `src` over the batch, apply `scale`, `shift` and ReLU; also write `mean`, `variance`, `workspace`."""
+    arguments = (_engine(), Propagation.TRAINING, source.handle, source.handle, epsilon, _NORM_RELU, _attributes())
+    return Primitive("batch_normalization_forward", *arguments)
+
+
+def batch_norm_relu_backward(source: Layout, epsilon: float, forward: Primitive) -> Primitive:
+    """Compute `diff_src`, `diff_scale` and `diff_shift` from `src`, `diff_dst` and what the forward pass wrote."""
+    layouts = (source.handle,) * 3
+    arguments = (_engine(), _BACKWARD, *layouts, epsilon, _NORM_RELU, forward.descriptor, _attributes())
+    return Primitive("batch_normalization_backward", *arguments)
+
+
+def relu_backward(target: Layout) -> Primitive:
+    """Compute `diff_src` from `diff_dst` and from `src`, for which ReLU's result serves as well as its input."""
+    of = target.handle
+    forward = Primitive("eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, of, of, 0.0, 0.0, _attributes())
+    return Primitive(
+        "eltwise_backward", _engine(), _ELTWISE_RELU, of, of, of, 0.0, 0.0, forward.descriptor, _attributes()
+    )
+
+
+def max_pool_forward(
+    propagation: Propagation, source: Layout, target: Layout, kernel_size: int, stride: int
+) -> Primitive:
+    """Take the maximum of each window; in training also write the `workspace`."""
+    return Primitive(
+        "pooling_forward",
+        _engine(),
+        propagation,
+        _POOLING_MAX,
+        source.handle,
+        target.handle,
+        *_pool_window(kernel_size, stride),
+        _attributes(),
+    )
+
+
+def max_pool_backward(
+    source_gradient: Layout, target_gradient: Layout, kernel_size: int, stride: int, forward: Primitive
+) -> Primitive:
+    """Compute `diff_src` from `diff_dst` and the `workspace`."""
+    return Primitive(
+        "pooling_backward",
+        _engine(),
+        _POOLING_MAX,
+        source_gradient.handle,
+        target_gradient.handle,
+        *_pool_window(kernel_size, stride),
+        forward.descriptor,
+        _attributes(),
+    )
+
+
+def _window(stride: int, padding: int) -> tuple[Any, ...]:
+    # Strides, dilations (0 for none) and the padding at both ends.
+    return _dims((stride, stride)), _dims((0, 0)), _dims((padding, padding)), _dims((padding, padding))
+
+
+def _pool_window(kernel_size: int, stride: int) -> tuple[Any, ...]:
+    # Strides, kernel, dilations and the padding at both ends.
+    return (_dims((stride, stride)), _dims((kernel_size, kernel_size)), *(_dims((0, 0)) for _ in range(3)))
+
+
+@cache
+def _attributes(relu: bool = False) -> c_void_p:
+    # What every primitive is made with. By default oneDNN keeps scratchpads by thread, and a primitive that was made in
+    # one thread and runs in another, as MindSpore would have it, has none: so each primitive gets one of its own.
+    attributes = _create("dnnl_primitive_attr_create")
+    _check("dnnl_primitive_attr_set_scratchpad_mode", attributes, _SCRATCHPAD_OF_USER)
+    if relu:
+        operations = _create("dnnl_post_ops_create")
+        _check("dnnl_post_ops_append_eltwise", operations, _ELTWISE_RELU, 0.0, 0.0)
+        _check("dnnl_primitive_attr_set_post_ops", attributes, operations)
+    return attributes
+
+
+class Program:
+    """Primitives that run one after the other."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Primitive, dict[str, Memory]]] = []
+
+    def add(self, primitive: Primitive, **tensors: Memory) -> None:
+        """Append a primitive and the tensors that it reads and writes."""
+        self._steps.append((primitive, tensors))
+
+    def convert(self, memory: Memory, layout: Layout) -> Memory:
+        """Return a tensor's values in another layout: the tensor itself where it has it, else a copy made at this point."""
+        if memory.layout == layout:
+            return memory
+        copy = Memory(layout)
+        self.add(reorder(memory.layout, layout), src=memory, dst=copy)
+        return copy
+
+    def store(self, memory: Memory, array: ArrayMemory) -> None:
+        """Append the copy of a tensor to an array."""
+        self.add(reorder(memory.layout, array.layout), src=memory, dst=array)
+
+    def run(self) -> None:
+        """Run all of them."""
+        for primitive, tensors in self._steps:
+            primitive.run(**tensors)
