@@ -18,6 +18,7 @@ import numpy as np
 
 from alexnet.inference.classifier import Classifier, likeliest
 from alexnet.inference.image_file import read_image
+from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_network
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError, exit_on_failure, tell
@@ -37,8 +38,8 @@ def read(name: str) -> np.ndarray:
 
 def predict(flags: argparse.Namespace) -> None:
     """Tell what each image shows; those that cannot be read are told of on standard error, and at last by code 2."""
-    device.select(flags.device_target)
-    classifier = Classifier(load_network(flags.model, flags.image_height, flags.image_width))
+    kernels = choose("auto", "O0", *device.select(flags.device_target))
+    classifier = Classifier(load_network(flags.model, flags.image_height, flags.image_width, kernels))
     predictions, failures = [], []
     for name in flags.images:
         try:

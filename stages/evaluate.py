@@ -10,6 +10,7 @@ import numpy as np
 
 from alexnet import cifar10
 from alexnet.evaluation.evaluate import evaluate
+from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_network, load_weights
 from alexnet.model.network import AlexNet
 from alexnet.runtime import device
@@ -20,12 +21,13 @@ from stages import params, paths
 def main(flags: argparse.Namespace) -> None:
     given = params.read(flags.overrides)
     split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
-    device.select(given.evaluate.device_target, given.evaluate.threads)
+    target, threads = device.select(given.evaluate.device_target, given.evaluate.threads)
+    kernels = choose(given.evaluate.kernels, given.evaluate.amp_level, target, threads)
     if flags.given:  # the checkpoint tells its network, but for the zoo's, whose image size must be told
         sizes = {key: getattr(given.model, key) for section, key in flags.overrides if section == "model"}
-        network = load_network(flags.ckpt_path or paths.CHECKPOINT, **sizes)
+        network = load_network(flags.ckpt_path or paths.CHECKPOINT, **sizes, kernels=kernels)
     else:
-        network = AlexNet(**given.model.model_dump())
+        network = AlexNet(**given.model.model_dump(), kernels=kernels)
         load_weights(network, paths.CHECKPOINT)
     result = evaluate(network, split, given.evaluate.batch_size, given.evaluate.mirror)
     print({"Accuracy": result.accuracy})

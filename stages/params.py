@@ -25,8 +25,10 @@ def _allowed(text: str, **limits: Any) -> Any:
     return Field(description=text, **limits)
 
 
+AmpLevel = Annotated[Literal["auto", "O0", "O2"], _allowed("auto, O0 or O2")]
 DeviceTarget = Annotated[Literal["auto", "Ascend", "GPU", "CPU"], _allowed("auto, Ascend, GPU or CPU")]
 ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
+Kernels = Annotated[Literal["auto", "onednn", "mindspore"], _allowed("auto, onednn or mindspore")]
 Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
 Switch = Annotated[bool, _allowed("true or false")]
@@ -77,7 +79,8 @@ class Train(_Section):
     device_target: DeviceTarget
     workers: Positive
     threads: Threads
-    amp_level: Annotated[Literal["auto", "O0", "O2"], _allowed("auto, O0 or O2")]
+    kernels: Kernels
+    amp_level: AmpLevel
     seed: Annotated[int, _allowed("a whole number of at least 0, below 2^32", ge=0, lt=2**32)]
     epoch_size: Positive
     batch_size: Positive
@@ -102,6 +105,8 @@ class Evaluate(_Section):
 
     device_target: DeviceTarget
     threads: Threads
+    kernels: Kernels
+    amp_level: AmpLevel
     batch_size: Positive
     mirror: Switch
 

@@ -21,6 +21,8 @@ from dvclive import Live
 from mindspore.train import Callback
 
 from alexnet import cifar10
+from alexnet.kernels import onednn
+from alexnet.kernels.choice import choose
 from alexnet.model.architecture import training_pflop
 from alexnet.model.checkpoint import save_weights
 from alexnet.model.network import AlexNet
@@ -76,15 +78,20 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
         worker.rank,
         worker.workers,
     )
-    taken = config.model_dump() | {"device_target": target, "threads": threads}
-    if config.amp_level == "auto":
-        taken["amp_level"] = "O0" if target == "CPU" else "O2"
+    kernels = choose(config.kernels, config.amp_level, target, threads)
+    taken = config.model_dump() | {
+        "device_target": target,
+        "threads": threads,
+        "kernels": kernels.library,
+        "amp_level": kernels.amp_level,
+    }
     states = States(paths.states(), identity(split, model.model_dump(), taken), run.keep_checkpoint_max)
 
     with states.locked() if worker.rank == 0 else nullcontext():
         if worker.rank == 0:
-            log.info("training on %s", f"CPU, {threads} threads" if target == "CPU" else target)
-        alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
+            device_text = f"CPU, {threads} thread{'s' * (threads > 1)}" if target == "CPU" else target
+            log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
+        alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
         callbacks: list[Callback] = []
         if worker.rank == 0:
             live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
@@ -94,7 +101,6 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
             batches,
             Recipe(**config.model_dump(include={field.name for field in fields(Recipe)})),
             validation=validation if len(validation) else None,
-            amp_level=taken["amp_level"],
             dataset_sink_mode=sink,
             worker=worker,
             states=states,
@@ -120,7 +126,8 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
         "model": model,
         "train": train,
         "code": {name: digest(Path(str(file)), "sha256") for name, file in (code | {"stages.train": __file__}).items()},
-        "packages": {"mindspore": ms.__version__, "numpy": np.__version__},
+        "packages": {"mindspore": ms.__version__, "numpy": np.__version__}
+        | ({"onednn": onednn.version()} if train["kernels"] == "onednn" else {}),
     }
 
 
@@ -174,6 +181,8 @@ def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_
         "device_target": taken["device_target"],
         "workers": taken["workers"],
         "threads": taken["threads"],
+        "kernels": taken["kernels"],
+        "amp_level": taken["amp_level"],
         "images_per_second": len(batches) * batches.batch_size / train_seconds,
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
 from tests import archives
@@ -30,7 +31,7 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Have what MindSpore computes in this process take one core, for there are as many test processes as cores."""
-    device.select("CPU", 1)
+    choose("auto", "O0", *device.select("CPU", 1))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from mindspore.train import Callback, LossMonitor, RunContext
 
 from alexnet.cifar10 import Split
 from alexnet.evaluation.evaluate import evaluate, logits_of
+from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.architecture import CONVOLUTIONS
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
@@ -18,12 +19,13 @@ from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step
 
+HALF, ONEDNN = Kernels("mindspore", "O2"), Kernels("onednn")
 RNG = np.random.default_rng(0)
 SPLIT = Split(RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12, dtype=np.int32) % 10)
 
 
-def network(dropout_rate: float = 0) -> AlexNet:
-    return AlexNet(10, 67, 67, dropout_rate, seed=1)
+def network(dropout_rate: float = 0, kernels: Kernels = MINDSPORE) -> AlexNet:
+    return AlexNet(10, 67, 67, dropout_rate, seed=1, kernels=kernels)
 
 
 def batches(epoch_size: int = 1, batch_size: int = 4, dropout_rate: float = 0) -> Batches:
@@ -49,12 +51,12 @@ class After(Callback):
         self.do(run_context.original_args())
 
 
-@pytest.mark.parametrize("amp_level", ["O0", "O2"])
+@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
 @pytest.mark.parametrize("use_nesterov", [False, True])
-def test_updates_are_those_of_momentum(use_nesterov: bool, amp_level: str) -> None:
+def test_updates_are_those_of_momentum(use_nesterov: bool, kernels: Kernels) -> None:
     # v = momentum * v + gradient; parameter -= learning_rate * v, over three steps; Nesterov's: -= learning_rate *
     # (gradient + momentum * v).
-    trained = network()
+    trained = network(kernels=kernels)
     bias, velocity = trained.fc3.bias.asnumpy().astype(np.float64), np.zeros(10)
     gradients = [bias_gradient(trained, 0)]
     biases = []
@@ -65,11 +67,11 @@ def test_updates_are_those_of_momentum(use_nesterov: bool, amp_level: str) -> No
             gradients.append(bias_gradient(trained, context.cur_step_num))
             trained.set_train(True)
 
-    train(trained, batches(), Recipe(0.1, 0.8, use_nesterov), amp_level=amp_level, callbacks=[After(after)])
+    train(trained, batches(), Recipe(0.1, 0.8, use_nesterov), callbacks=[After(after)])
     for gradient, found in zip(gradients, biases, strict=True):
         velocity = 0.8 * velocity + gradient
         bias = bias - 0.1 * (gradient + 0.8 * velocity if use_nesterov else velocity)
-        assert found == pytest.approx(bias, rel=1e-4, abs=1e-6 if amp_level == "O0" else 1e-3)
+        assert found == pytest.approx(bias, rel=1e-4, abs=1e-3 if kernels == HALF else 1e-6)
 
 
 def test_history() -> None:
@@ -84,19 +86,19 @@ def test_history() -> None:
     assert (history.seconds > 0).all()
 
 
-def step_of(recipe: Recipe, batch_norm: bool = False, amp_level: str = "O0") -> AlexNet:
+def step_of(recipe: Recipe, batch_norm: bool = False, kernels: Kernels = MINDSPORE) -> AlexNet:
     """A network after one step."""
-    trained = AlexNet(10, 67, 67, 0, batch_norm, seed=1)
+    trained = AlexNet(10, 67, 67, 0, batch_norm, seed=1, kernels=kernels)
     split = Split(SPLIT.images[:4], SPLIT.labels[:4])
-    train(trained, Batches(split, 1, 4, 0, seed=1), recipe, amp_level=amp_level)
+    train(trained, Batches(split, 1, 4, 0, seed=1), recipe)
     return trained
 
 
-@pytest.mark.parametrize("amp_level", ["O0", "O2"])
-def test_weight_decay_is_of_weights_alone(amp_level: str) -> None:
+@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+def test_weight_decay_is_of_weights_alone(kernels: Kernels) -> None:
     initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
-    with_decay = step_of(Recipe(0.1, 0, weight_decay=0.5), True, amp_level)
-    without = step_of(Recipe(0.1, 0), True, amp_level)
+    with_decay = step_of(Recipe(0.1, 0, weight_decay=0.5), True, kernels)
+    without = step_of(Recipe(0.1, 0), True, kernels)
     before, decayed, plain = (
         {name: parameter.asnumpy() for name, parameter in network.parameters_and_names()}
         for network in (initial, with_decay, without)
@@ -165,21 +167,22 @@ def test_dropout_is_applied_and_repeatable() -> None:
 
 
 def test_mixed_precision_is_applied() -> None:
-    half = train(network(), batches(), Recipe(0.01, 0.9), amp_level="O2")
+    half = train(network(kernels=HALF), batches(), Recipe(0.01, 0.9))
     full = train(network(), batches(), Recipe(0.01, 0.9))
     assert half.loss[-1] == pytest.approx(full.loss[-1], rel=1e-2)
     assert half.loss[-1] != full.loss[-1]
 
 
 def test_mixed_precision_is_of_convolutions_and_fully_connected_layers() -> None:
-    trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
-    Step(trained, Recipe(0.01, 0.9), amp_level="O2")
+    trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1, kernels=HALF)
     for number, layer in enumerate(CONVOLUTIONS, 1):
         channels = layer.out_channels
         convolution, normalisation = getattr(trained, f"conv{number}"), getattr(trained, f"bn{number}")
+        pool = getattr(trained, f"block{number}").pool
         maps = ms.ops.ones((2, convolution.in_channels, 15, 15))
         assert convolution(maps).dtype == ms.float16
         assert normalisation(ms.ops.ones((2, channels, 3, 3), ms.float16)).dtype == ms.float32
+        assert not layer.pooled or pool(ms.ops.ones((2, channels, 3, 3), ms.float16)).dtype == ms.float32
     for layer in (trained.fc1, trained.fc2, trained.fc3):
         assert layer(ms.ops.ones((2, layer.in_channels))).dtype == ms.float16
     assert {parameter.dtype for parameter in trained.get_parameters()} == {ms.float32}

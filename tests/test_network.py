@@ -213,7 +213,9 @@ def test_batch_normalisation_stands_between_convolution_and_relu() -> None:
     for number, channels in enumerate((96, 256, 384, 384, 256), 1):
         expected |= {f"bn{number}.{of}": (channels,) for of in ("gamma", "beta", "moving_mean", "moving_variance")}
     assert {name: value.shape for name, value in values(normalised).items()} == expected
+    assert list(values(normalised))[5] == "bn1.moving_mean", "convolutions, batch normalisation, fully connected layers"
     normalised.set_train(True)
+    assert normalised.bn3 is not None
     with inputs_of(normalised.bn3) as before, inputs_of(normalised.conv4) as after:
         normalised(ms.Tensor(images(6)))
     x = before[0]

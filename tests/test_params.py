@@ -54,7 +54,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (0, -1, 1.5, "2", "all", True)
     ),
     *(("run", "dataset_sink_mode", value, "auto, true or false") for value in ("on", 1, 0, None)),
-    *(("train", "amp_level", value, "auto, O0 or O2") for value in ("O1", "o2", 2, None)),
+    *((of, "amp_level", value, "auto, O0 or O2") for of in ("train", "evaluate") for value in ("O1", "o2", 2, None)),
+    *(
+        (of, "kernels", value, "auto, onednn or mindspore")
+        for of in ("train", "evaluate")
+        for value in ("oneDNN", True, None)
+    ),
     *(("train", "seed", value, "a whole number of at least 0, below 2^32") for value in (-1, 2**32, 1.0, "1", True)),
     *(
         ("train", "learning_rate", value, "a number above 0")

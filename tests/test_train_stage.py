@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from alexnet.kernels.choice import Kernels
 from alexnet.runtime import device
 from alexnet.runtime.stop import Interruption
 from alexnet.training import loop
@@ -25,6 +26,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "train": {
         "device_target": "GPU",
         "threads": 7,
+        "kernels": "auto",
         "amp_level": "auto",
         "seed": 5,
         "epoch_size": 3,
@@ -115,11 +117,13 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
     expected = {key: config[key] for key in shared} | {"dropout_rate": 0.3, "rank": 0, "workers": 1}
     assert batches == expected
-    assert taken["AlexNet"] == model | {"weight_init": "default", "seed": 5}
+    assert taken["AlexNet"] == model | {"weight_init": "default", "seed": 5, "kernels": Kernels("mindspore", "O2")}, (
+        "auto, on a GPU"
+    )
     asked = taken["train"]
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
-    assert (asked["amp_level"], asked["dataset_sink_mode"]) == ("O2", True), "auto, on a GPU"
+    assert asked["dataset_sink_mode"] is True, "auto, on a GPU"
     assert asked["save_checkpoint_steps"] == 4
     assert [type(callback) for callback in asked["callbacks"]] == [Progress, DVCLiveCallback]
     assert asked["callbacks"][0]._log_steps == run["log_steps"]
@@ -129,7 +133,6 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
 @pytest.mark.parametrize(
     ("changes", "key", "value"),
     [
-        ({"train": {"amp_level": "O0"}}, "amp_level", "O0"),
         ({"run": {"dataset_sink_mode": False}}, "dataset_sink_mode", False),
         ({"run": {"save_checkpoint_steps": "epoch"}}, "save_checkpoint_steps", None),
         ({"train": {"validation_images": 0}}, "validation", None),
@@ -143,6 +146,18 @@ def test_other_values_get_there_too(
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, Interruption())
     assert taken["train"][key] == value
+
+
+@pytest.mark.parametrize("kernels", ["mindspore", "onednn"])
+def test_kernels_and_precision_are_those_asked_for(
+    kernels: str, folder: Path, taken: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "select", lambda *_: ("CPU", 7))
+    change(folder, **OTHER)
+    change(folder, train={"kernels": kernels, "amp_level": "O0"})
+    with pytest.raises(Reached):
+        train.train(params.read(), Path("images"), folder, Interruption())
+    assert taken["AlexNet"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])

@@ -364,7 +364,7 @@ class Primitive:
         """Compute, tensors given by oneDNN's names for them, and return when it is done."""
         tensors["scratchpad"] = self._scratchpad
         arguments = (_Argument * len(tensors))(
-            *((_ARGUMENTS[name], memory.handle.value) for name, memory in tensors.items())
+            *(_Argument(_ARGUMENTS[name], memory.handle) for name, memory in tensors.items())
         )
         _apply_threads()
         _check("dnnl_primitive_execute", self._primitive.handle, _stream(), len(tensors), arguments)
@@ -498,7 +498,9 @@ def batch_norm_relu_backward(source: Layout, epsilon: float, forward: Primitive)
 def relu_backward(target: Layout) -> Primitive:
     """Compute `diff_src` from `diff_dst` and from `src`, for which ReLU's result serves as well as its input."""
     of = target.handle
-    forward = Primitive("eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, of, of, 0.0, 0.0, _attributes())
+    forward = Primitive(
+        "eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, of, of, 0.0, 0.0, _attributes()
+    )
     return Primitive(
         "eltwise_backward", _engine(), _ELTWISE_RELU, of, of, of, 0.0, 0.0, forward.descriptor, _attributes()
     )
@@ -570,7 +572,7 @@ class Program:
         self._steps.append((primitive, tensors))
 
     def convert(self, memory: Memory, layout: Layout) -> Memory:
-        """Return a tensor's values in another layout: the tensor itself where it has it, else a copy made at this point."""
+        """Return a tensor in another layout: itself if that is its layout, else a copy that is made at this point."""
         if memory.layout == layout:
             return memory
         copy = Memory(layout)

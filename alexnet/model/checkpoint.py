@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
 
+from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
@@ -71,12 +72,15 @@ def load_weights(network: nn.Cell, path: Path) -> None:
     _set_weights(network, values, path)
 
 
-def load_network(path: Path, image_height: int | None = None, image_width: int | None = None) -> AlexNet:
+def load_network(
+    path: Path, image_height: int | None = None, image_width: int | None = None, kernels: Kernels = MINDSPORE
+) -> AlexNet:
     """Return the network that a checkpoint is of, without dropout.
 
     Args:
         path: a checkpoint that tells the network's settings, as `save_weights` makes it, or the model zoo's.
         image_height, image_width: of a network whose checkpoint does not tell them.
+        kernels: what computes its layers.
 
     Raises InputError for what `load_weights` refuses, when these two are needed and not given, or given and not what
     the checkpoint tells, and when it tells settings that this AlexNet does not have.
@@ -99,7 +103,7 @@ def load_network(path: Path, image_height: int | None = None, image_width: int |
             )
         settings = {"num_classes": outputs.size} | given
     try:
-        arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, **settings)
+        arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, kernels=kernels, **settings)
     except TypeError as error:
         raise InputError(f"{path} is of another version of this network: {error}") from None
     with no_init_parameters():  # random ones take longer than reading these

@@ -8,6 +8,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal
 
 from alexnet import cifar10
+from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.architecture import (
     CONVOLUTIONS,
     HIDDEN_UNITS,
@@ -16,7 +17,6 @@ from alexnet.model.architecture import (
     POOL_STRIDE,
     features,
 )
-from alexnet.model.convolution import Convolution
 from alexnet.runtime.errors import InputError
 
 
@@ -42,6 +42,7 @@ class AlexNet(nn.Cell):
         weight_init: the initial weights: `default`, MindSpore's for its layers (the zoo's later version has them too),
             or `HeNormal`, with biases of 0 (K. He et al., arXiv 1502.01852, section 2.2).
         seed: of the initial weights.
+        kernels: what computes the layers; it changes neither the parameters nor their initial values.
 
     Attributes:
         settings: the arguments without which the network cannot be made again to be used; its checkpoints keep them.
@@ -58,6 +59,7 @@ class AlexNet(nn.Cell):
         batch_norm: bool = False,
         weight_init: Literal["default", "HeNormal"] = "default",
         seed: int = 0,
+        kernels: Kernels = MINDSPORE,
     ) -> None:
         super().__init__()
         if min(image_height, image_width) < MINIMUM_SIZE:
@@ -71,7 +73,7 @@ class AlexNet(nn.Cell):
             "image_width": image_width,
             "batch_norm": batch_norm,
         }
-        self.dropout_rate = dropout_rate
+        self.dropout_rate, self.kernels = dropout_rate, kernels
         self.rows = ms.Tensor(interpolation(cifar10.HEIGHT, image_height))
         self.columns = ms.Tensor(np.ascontiguousarray(interpolation(cifar10.WIDTH, image_width).T))
         mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (cifar10.MEAN, cifar10.STD))
@@ -82,8 +84,8 @@ class AlexNet(nn.Cell):
             {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
         )
         inputs = (cifar10.CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
-        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = (
-            Convolution(
+        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = convolutions = [
+            nn.Conv2d(
                 in_channels,
                 layer.out_channels,
                 layer.kernel_size,
@@ -93,14 +95,17 @@ class AlexNet(nn.Cell):
                 **initial,
             )
             for in_channels, layer in zip(inputs, CONVOLUTIONS, strict=False)
-        )
-        self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = (
-            nn.BatchNorm2d(layer.out_channels) if batch_norm else nn.Identity() for layer in CONVOLUTIONS
-        )
-        self.max_pool2d = nn.MaxPool2d(POOL_SIZE, stride=POOL_STRIDE)
-        self.fc1 = nn.Dense(features(image_height, image_width), HIDDEN_UNITS, **initial)
-        self.fc2 = nn.Dense(HIDDEN_UNITS, HIDDEN_UNITS, **initial)
-        self.fc3 = nn.Dense(HIDDEN_UNITS, num_classes, **initial)
+        ]
+        self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = norms = [
+            nn.BatchNorm2d(layer.out_channels) if batch_norm else None for layer in CONVOLUTIONS
+        ]
+        for number, (layer, convolution, norm) in enumerate(zip(CONVOLUTIONS, convolutions, norms, strict=True), 1):
+            pool = nn.MaxPool2d(POOL_SIZE, stride=POOL_STRIDE) if layer.pooled else None
+            block = kernels.convolution_block(convolution, norm, pool, first=number == 1)
+            self.insert_child_to_cell(f"block{number}", block)  # an assignment would rename the parameters
+        self.fc1 = kernels.dense(features(image_height, image_width), HIDDEN_UNITS, relu=True, **initial)
+        self.fc2 = kernels.dense(HIDDEN_UNITS, HIDDEN_UNITS, relu=True, **initial)
+        self.fc3 = kernels.dense(HIDDEN_UNITS, num_classes, relu=False, **initial)
 
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
         """Return logits, float32 of shape (N, num_classes).
@@ -113,17 +118,13 @@ class AlexNet(nn.Cell):
         # Normalised before it is resized: bilinear weights sum to one, so the result is the same for fewer pixels.
         x = images.astype(ms.float32) * self.scale + self.shift
         x = ops.matmul(self.rows, ops.matmul(x, self.columns))
-        x = self.max_pool2d(ops.relu(self.bn1(self.conv1(x))))
-        x = self.max_pool2d(ops.relu(self.bn2(self.conv2(x))))
-        x = ops.relu(self.bn3(self.conv3(x)))
-        x = ops.relu(self.bn4(self.conv4(x)))
-        x = self.max_pool2d(ops.relu(self.bn5(self.conv5(x))))
+        x = self.block5(self.block4(self.block3(self.block2(self.block1(x)))))
         x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
-        x = ops.relu(self.fc1(x))
+        x = self.fc1(x)
         if keep is None:
-            return self.fc3(ops.relu(self.fc2(x)))
+            return self.fc3(self.fc2(x))
         first, second = ops.unstack(keep, 1)  # keep[:, 0] would take ten times longer on the CPU
         x = x * first / (1 - self.dropout_rate)
-        x = ops.relu(self.fc2(x))
+        x = self.fc2(x)
         x = x * second / (1 - self.dropout_rate)
         return self.fc3(x)

@@ -54,7 +54,6 @@ def train(
     recipe: Recipe,
     *,
     validation: Split | None = None,
-    amp_level: str = "O0",
     dataset_sink_mode: bool = False,
     worker: Worker = ALONE,
     states: States | None = None,
@@ -69,7 +68,6 @@ def train(
         batches: this worker's shard of each batch.
         recipe: what each step does.
         validation: images to evaluate the network on after each epoch.
-        amp_level: see `alexnet.training.step.Step`.
         dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
             result is the same.
         worker: which of how many this process is; their gradients are averaged.
@@ -92,7 +90,7 @@ def train(
         *(np.zeros(steps, np.float32) for _ in range(5)),
         *(np.full(batches.epoch_size, np.nan, np.float32) for _ in range(2)),
     )
-    train_step = Step(network, recipe, worker, amp_level)
+    train_step = Step(network, recipe, worker)
     first = _restore(states, train_step, history, worker) if states else 0
     sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
 

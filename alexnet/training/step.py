@@ -1,4 +1,4 @@
-"""One training step: forward, backward, update, compiled as one graph."""
+"""One training step: forward, backward, update."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +14,6 @@ from alexnet.training.batches import Batch, Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.workers import ALONE, Worker
 
-LOSS_SCALE = 1024.0
-"""Of mixed precision: gradients are computed this much larger, lest they vanish in float16; the zoo's is 1024."""
-
 
 class Step:
     """The steps of a training; call it with a batch and a learning rate.
@@ -25,14 +22,11 @@ class Step:
         network: updated in place.
         recipe: its momentum, weight decay, label smoothing and average.
         worker: which of how many this process is; gradients and batch normalisation's running statistics are averaged.
-        amp_level: O0 computes in float32; O2 has convolutions and fully connected layers compute in float16, and
-            keeps the weights, their updates, batch normalisation, the resize and the loss in float32, as MindSpore's
-            level of that name does.
     """
 
-    def __init__(self, network: AlexNet, recipe: Recipe, worker: Worker = ALONE, amp_level: str = "O0") -> None:
+    def __init__(self, network: AlexNet, recipe: Recipe, worker: Worker = ALONE) -> None:
         self._network, self._recipe, self._worker = network, recipe, worker
-        loss_scale = 1.0 if amp_level == "O0" else LOSS_SCALE
+        loss_scale = network.kernels.loss_scale
         trained = network.trainable_params()
         decayed = [parameter for parameter in trained if parameter.ndim > 1]
         others = [parameter for parameter in trained if parameter.ndim == 1]
@@ -57,9 +51,6 @@ class Step:
         """All that a state must have, by name: weights, momentum, averages."""
 
         network.set_train(True)
-        if amp_level != "O0":
-            for layer in network.cells():
-                layer.to_float(ms.float16 if isinstance(layer, nn.Conv2d | nn.Dense) else ms.float32)
         loss_function = nn.CrossEntropyLoss(label_smoothing=float(recipe.label_smoothing))
 
         def forward(images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None) -> tuple[ms.Tensor, ms.Tensor]:
@@ -69,12 +60,28 @@ class Step:
         gradients_of = ms.value_and_grad(forward, None, optimizer.parameters, has_aux=True)
         average = worker.gradient_reducer(optimizer)
 
-        @ms.jit
-        def update(images: ms.Tensor, labels: ms.Tensor, rate: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
+        def backward(
+            images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None
+        ) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
             (_, logits), gradients = gradients_of(images, labels, keep)
+            return logits, average(gradients)
+
+        def move(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
             ops.assign(optimizer.learning_rate, rate)
-            optimizer(average(gradients))
+            optimizer(gradients)
+
+        def update(images: ms.Tensor, labels: ms.Tensor, rate: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
+            logits, gradients = backward(images, labels, keep)
+            move(rate, *gradients)
             return logits
+
+        # Gradients are arguments of their own: a graph that takes a tuple is compiled anew for every new tuple.
+        if network.kernels.library == "onednn":
+            # In a graph with the layers, MindSpore updates some weights while oneDNN computes the gradients of others,
+            # and their threads get in each other's way. In graphs of their own they take turns.
+            backward, move = ms.jit(backward), ms.jit(move)
+        else:
+            update = ms.jit(update)
 
         pairs = tuple((self._averages[name], weights[name]) for name in self._averages)
         decay = recipe.ema_decay

@@ -141,7 +141,7 @@ def _forward_operator(make: Callable[..., Any], inputs: int, outputs: int = 1) -
 
 
 def _backward_operator(make: Callable[..., Any], inputs: int) -> ops.Custom:
-    # Takes the inputs of the forward operator and the gradient of its first output; returns the gradients of the inputs.
+    # Takes the inputs of the forward operator and the gradient of its first output; returns the inputs' gradients.
     def run(*arrays: np.ndarray) -> Any:
         return make(*(array.shape for array in arrays[:-1])).backward(*arrays)
 

@@ -1,0 +1,339 @@
+"""The layers of either kind of kernel, against NumPy in float64 and against one another."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+from numpy.lib.stride_tricks import sliding_window_view
+
+from alexnet.kernels import choice, mindspore_layers, onednn, onednn_layers
+from alexnet.kernels.choice import MINDSPORE, Kernels, choose
+from alexnet.model.network import AlexNet
+from alexnet.runtime.errors import InputError
+from alexnet.training.batches import Batch
+from alexnet.training.recipe import Recipe
+from alexnet.training.step import Step
+from tests.conftest import one_line
+
+needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is for Linux on x86-64")
+needs_bfloat16 = pytest.mark.skipif(not onednn.computes_bfloat16(), reason="this CPU has no bfloat16 instructions")
+DATA_TYPES = [
+    pytest.param("f32", marks=needs_onednn),
+    pytest.param("bf16", marks=needs_bfloat16),
+]
+ONEDNN = Kernels("onednn")
+WHOLE = [pytest.param(ONEDNN, marks=needs_onednn), pytest.param(Kernels("onednn", "O2"), marks=needs_bfloat16)]
+
+EPSILON = 1e-5
+RNG = np.random.default_rng(0)
+
+
+def drawn_shapes(count: int) -> list[tuple[int, ...]]:
+    """Images, channels in, channels out, kernel size, stride, height, width: some drawn, and some odd ones."""
+    drawn = []
+    for _ in range(count):
+        kernel_size = int(RNG.choice([1, 3, 5]))
+        height, width = RNG.integers(3, 12, 2)
+        drawn.append((*map(int, RNG.integers(1, 40, 3)), kernel_size, 1, int(height), int(width)))
+    return [
+        *drawn,
+        (1, 1, 1, 3, 1, 3, 3),  # one image, one channel
+        (3, 16, 32, 3, 1, 4, 5),
+        (5, 7, 9, 1, 1, 3, 3),
+        (2, 3, 96, 11, 4, 67, 71),  # AlexNet's first
+    ]
+
+
+SHAPES = drawn_shapes(6)
+
+
+def convolve(x: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
+    """The convolution of x, and the windows that it took."""
+    size = weight.shape[2]
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = sliding_window_view(padded, (size, size), (2, 3))[:, :, ::stride, ::stride]  # type: ignore[call-overload]
+    return np.einsum("nchwij,ocij->nohw", windows, weight), windows
+
+
+def convolve_back(
+    gradient: np.ndarray, windows: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of x and of the weight."""
+    height, width = gradient.shape[2:]
+    padded = np.zeros((*x.shape[:2], x.shape[2] + 2 * padding, x.shape[3] + 2 * padding))
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            part = np.einsum("nohw,oc->nchw", gradient, weight[:, :, i, j])
+            padded[:, :, i : i + height * stride : stride, j : j + width * stride : stride] += part
+    inside = (slice(None), slice(None), slice(padding, padding + x.shape[2]), slice(padding, padding + x.shape[3]))
+    return padded[inside], np.einsum("nchwij,nohw->ocij", windows, gradient)
+
+
+def pool(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Max-pooling of 3x3 with stride 2, and what turns its gradient into that of x."""
+    windows = sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]  # type: ignore[call-overload]
+    flat = windows.reshape(*windows.shape[:4], 9)
+
+    def back(gradient: np.ndarray) -> np.ndarray:
+        result = np.zeros_like(x)
+        rows, columns = np.divmod(flat.argmax(-1), 3)
+        n, c, i, j = np.indices(rows.shape)
+        np.add.at(result, (n, c, 2 * i + rows, 2 * j + columns), gradient)
+        return result
+
+    return flat.max(-1), back
+
+
+def gradients(net: nn.Cell, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The output of a layer in training, and the gradients of x and of the parameters."""
+    net.set_train(True)
+    weights = net.trainable_params()
+
+    def product(x: ms.Tensor, gradient: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        out = net(x)
+        return (out * gradient).sum(), out
+
+    differentiated = ms.value_and_grad(product, 0, weights, has_aux=True)
+
+    @ms.jit
+    def run(x: ms.Tensor, gradient: ms.Tensor) -> Any:
+        return differentiated(x, gradient)
+
+    (_, out), (of_x, of_weights) = run(ms.Tensor(x), ms.Tensor(gradient))
+    return out.asnumpy(), [of_x.asnumpy(), *(each.asnumpy() for each in of_weights)]
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, data_type: str, what: str) -> None:
+    """float32 within 1e-5 of the largest value; bfloat16, which has eight bits, within some of its last."""
+    bound = 1e-5 if data_type == "f32" else 2**-6
+    np.testing.assert_allclose(found, expected, rtol=0, atol=bound * max(np.abs(expected).max(), 1e-6), err_msg=what)
+
+
+def block_of(
+    shape: tuple[int, ...], norm: bool, pooled: bool, data_type: str, first: bool = False
+) -> onednn_layers.ConvolutionBlock:
+    """A block with parameters drawn at random."""
+    _, channels_in, channels_out, kernel_size, stride, *_ = shape
+    convolution = nn.Conv2d(
+        channels_in, channels_out, kernel_size, stride, "same" if stride == 1 else "valid", has_bias=not norm
+    )
+    norm_layer = nn.BatchNorm2d(channels_out, eps=EPSILON) if norm else None
+    max_pool = nn.MaxPool2d(3, 2) if pooled else None
+    block = onednn_layers.ConvolutionBlock(convolution, norm_layer, max_pool, data_type, first)  # type: ignore[arg-type]
+    for parameter in block.get_parameters():
+        values = RNG.normal(0, 1, parameter.shape) if parameter.ndim > 1 else RNG.uniform(0.5, 1.5, parameter.shape)
+        parameter.set_data(ms.Tensor(values.astype(np.float32)))
+    return block
+
+
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_convolution_block_forward_and_backward(shape: tuple[int, ...], norm: bool, data_type: str) -> None:
+    images, channels_in, channels_out, kernel_size, stride, height, width = shape
+    padding = kernel_size // 2 if stride == 1 else 0
+    pooled = min(height, width) > 4
+    block = block_of(shape, norm, pooled, data_type)
+    x = RNG.normal(0, 1, (images, channels_in, height, width)).astype(np.float32)
+    weight = block.convolution.weight.asnumpy().astype(np.float64)
+    convolved, windows = convolve(x.astype(np.float64), weight, stride, padding)
+    mean, variance = convolved.mean((0, 2, 3)), convolved.var((0, 2, 3))
+    if norm:
+        gamma, beta = block.norm.gamma.asnumpy().astype(np.float64), block.norm.beta.asnumpy().astype(np.float64)
+        running = block.norm.moving_mean.asnumpy().copy(), block.norm.moving_variance.asnumpy().copy()
+        deviation = np.sqrt(variance + EPSILON)
+        standard = (convolved - mean[:, None, None]) / deviation[:, None, None]
+        before = standard * gamma[:, None, None] + beta[:, None, None]
+    else:
+        before = convolved + block.convolution.bias.asnumpy()[:, None, None]
+    activated = np.maximum(before, 0)
+    expected, unpool = pool(activated) if pooled else (activated, lambda gradient: gradient)
+    gradient = RNG.normal(0, 1, expected.shape).astype(np.float32)
+
+    out, found = gradients(block, x, gradient)
+    assert_close(out, expected, data_type, "output")
+    back = unpool(gradient.astype(np.float64)) * (before > 0)
+    vectors = [back.sum((0, 2, 3))]
+    if norm:
+        vectors = [(back * standard).sum((0, 2, 3)), back.sum((0, 2, 3))]
+        values = images * convolved.shape[2] * convolved.shape[3]
+        centred = back - vectors[1][:, None, None] / values - standard * vectors[0][:, None, None] / values
+        back = centred * (gamma / deviation)[:, None, None]
+        share = 0.1  # 1 less MindSpore's momentum
+        unbiased = variance * values / max(1, values - 1)
+        for name, statistic, old in zip(("mean", "variance"), (mean, unbiased), running, strict=True):
+            moved = getattr(block.norm, f"moving_{name}").asnumpy()
+            assert_close(moved, old * (1 - share) + statistic * share, data_type, name)
+    of_x, of_weight = convolve_back(back, windows, x, weight, stride, padding)
+    # Rounding can put a value that is all but 0 on the other side of ReLU, or another value first in a window.
+    if data_type == "f32":
+        for what, one, other in zip(("x", "weight", "1", "2"), found, (of_x, of_weight, *vectors), strict=False):
+            scale = np.abs(of_x if what == "x" else of_weight).max() if images == 1 else 0
+            np.testing.assert_allclose(one, other, rtol=0, atol=3e-5 * max(np.abs(other).max(), scale, 1), err_msg=what)
+    else:
+        for one, other in zip(found, (of_x, of_weight, *vectors), strict=True):
+            assert np.abs(one - other).mean() <= 2**-4 * max(np.abs(other).mean(), 1)
+
+
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_convolution_block_outside_of_training(shape: tuple[int, ...], norm: bool, data_type: str) -> None:
+    images, channels_in, _, _, _, height, width = shape
+    block = block_of(shape, norm, min(height, width) > 4, data_type)
+    reference = mindspore_layers.ConvolutionBlock(
+        block.convolution, block.norm, nn.MaxPool2d(3, 2) if min(height, width) > 4 else None
+    )
+    before = {name: value.asnumpy().copy() for name, value in block.parameters_and_names()}
+    block.set_train(False)
+    reference.set_train(False)
+    x = ms.Tensor(RNG.normal(0, 1, (images, channels_in, height, width)).astype(np.float32))
+    assert_close(block(x).asnumpy(), reference(x).asnumpy(), data_type, "output")
+    for name, value in block.parameters_and_names():
+        np.testing.assert_array_equal(value.asnumpy(), before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("data_type", DATA_TYPES)
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 33, 17), (5, 256, 10), (2, 70, 130)])
+def test_a_fully_connected_layer(shape: tuple[int, int, int], relu: bool, data_type: str) -> None:
+    images, channels_in, channels_out = shape
+    settings = {"weight_init": "normal", "bias_init": "normal"}
+    layer = onednn_layers.Dense(channels_in, channels_out, relu, data_type, **settings)  # type: ignore[arg-type]
+    x = RNG.normal(0, 1, (images, channels_in)).astype(np.float32)
+    gradient = RNG.normal(0, 1, (images, channels_out)).astype(np.float32)
+    weight, bias = (value.asnumpy().astype(np.float64) for value in (layer.weight, layer.bias))
+    before = x @ weight.T + bias
+    out, found = gradients(layer, x, gradient)
+    expected = np.maximum(before, 0) if relu else before
+    assert_close(out, expected, data_type, "output")
+    back = gradient * (before > 0) if relu else gradient.astype(np.float64)
+    for what, one, other in zip(("x", "weight", "bias"), found, (back @ weight, back.T @ x, back.sum(0)), strict=True):
+        assert_close(one, other, data_type, what)
+    layer.set_train(False)
+    assert_close(layer(ms.Tensor(x)).asnumpy(), expected, data_type, "output outside of training")
+
+
+@needs_onednn
+def test_the_first_block_computes_no_gradient_of_its_input() -> None:
+    block = block_of((2, 3, 8, 3, 1, 6, 6), True, False, "f32", first=True)
+    x = RNG.normal(0, 1, (2, 3, 6, 6)).astype(np.float32)
+    _, (of_x, of_weight, *_) = gradients(block, x, np.ones((2, 8, 6, 6), np.float32) + x[:, :1])
+    assert not of_x.any()
+    assert of_weight.any()
+
+
+def whole(kernels: Kernels, batch_norm: bool, dropout_rate: float = 0.25) -> AlexNet:
+    return AlexNet(10, 67, 99, dropout_rate, batch_norm=batch_norm, weight_init="HeNormal", seed=1, kernels=kernels)
+
+
+def a_batch(count: int) -> Batch:
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    return Batch(images, np.arange(count, dtype=np.int32) % 10, rng.random((count, 2, 4096)) >= 0.25)
+
+
+@pytest.mark.parametrize("kernels", WHOLE)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_step_is_the_same_with_either_kind(kernels: Kernels, batch_norm: bool) -> None:
+    networks = [whole(kind, batch_norm) for kind in (MINDSPORE, kernels)]
+    names = [[name for name, _ in network.parameters_and_names()] for network in networks]
+    assert names[0] == names[1]
+    before = {name: value.asnumpy().copy() for name, value in networks[0].parameters_and_names()}
+    for name, value in networks[1].parameters_and_names():
+        np.testing.assert_array_equal(value.asnumpy(), before[name], err_msg=name)
+        assert value.name == name
+    logits = [Step(each, Recipe(0.1, 0.9, weight_decay=0.01))(a_batch(6), np.float32(0.1)) for each in networks]
+    bound = 1e-4 if kernels.amp_level == "O0" else 0.1
+    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=bound * np.abs(logits[0]).max())
+    found = [{name: value.asnumpy() for name, value in each.parameters_and_names()} for each in networks]
+    for name in names[0]:
+        moved = np.abs(found[0][name] - before[name])
+        np.testing.assert_allclose(
+            found[1][name], found[0][name], rtol=0, atol=10 * bound * max(moved.max(), 1e-3), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("kernels", WHOLE)
+def test_the_same_bytes_twice(kernels: Kernels) -> None:
+    def trained() -> list[bytes]:
+        network = whole(kernels, True)
+        step = Step(network, Recipe(0.1, 0.9))
+        for _ in range(2):
+            step(a_batch(6), np.float32(0.1))
+        return [value.asnumpy().tobytes() for value in network.get_parameters()]
+
+    assert trained() == trained()
+
+
+@needs_onednn
+def test_a_graph_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    real = onednn_layers._TrainedConvolution
+
+    def make(*shapes: Any, **settings: Any) -> Any:
+        made.append(shapes)
+        return real(*shapes, **settings)
+
+    monkeypatch.setattr(onednn_layers, "_TrainedConvolution", make)
+    step = Step(whole(ONEDNN, True), Recipe(0.1, 0.9))
+    for _ in range(3):
+        step(a_batch(6), np.float32(0.1))
+    assert len(made) == 5, "one for each block"
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "bfloat16", "expected"),
+    [
+        (("auto", "auto"), "CPU", True, Kernels("onednn", "O2")),
+        (("auto", "auto"), "CPU", False, Kernels("onednn", "O0")),
+        (("auto", "O0"), "CPU", True, Kernels("onednn", "O0")),
+        (("mindspore", "auto"), "CPU", True, Kernels("mindspore", "O0")),
+        (("mindspore", "O2"), "CPU", False, Kernels("mindspore", "O2")),
+        (("onednn", "O2"), "CPU", True, Kernels("onednn", "O2")),
+        (("auto", "auto"), "GPU", True, Kernels("mindspore", "O2")),
+        (("auto", "O0"), "Ascend", True, Kernels("mindspore", "O0")),
+    ],
+)
+def test_what_is_chosen(
+    asked: tuple[Any, Any], target: str, bfloat16: bool, expected: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: True)
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(onednn, "_threads", None)
+    assert choose(*asked, target, 3) == expected
+    assert onednn._threads == (3 if expected.library == "onednn" else None)
+
+
+@pytest.mark.parametrize("target", ["CPU", "GPU"])
+def test_without_onednn_mindspores_kernels_are_taken(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    assert choose("auto", "auto", target, 2).library == "mindspore"
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "there", "parts"),
+    [
+        (("onednn", "O0"), "CPU", False, ("kernels is onednn", "pip install", "auto")),
+        (("onednn", "O0"), "GPU", True, ("kernels is onednn", "GPU", "auto")),
+        (("onednn", "O2"), "CPU", True, ("amp_level is O2", "AVX512_BF16", "O0")),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(
+    asked: tuple[Any, Any], target: str, there: bool, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: there)
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: False)
+    with pytest.raises(InputError) as caught:
+        choose(*asked, target, 2)
+    one_line(caught, *parts)
+
+
+def test_loss_is_scaled_in_float16_alone() -> None:
+    scales = {
+        kernels: kernels.loss_scale for kernels in (MINDSPORE, Kernels("onednn", "O2"), Kernels("mindspore", "O2"))
+    }
+    assert list(scales.values()) == [1, 1, choice.FLOAT16_LOSS_SCALE]
