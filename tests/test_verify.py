@@ -118,6 +118,19 @@ def bomb(path: Path) -> None:
     path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(200_000_000), 1, mtime=0))
 
 
+def chained(kind: bytes) -> Callable[[Path], None]:
+    """Return what writes 2,000 headers of a kind before one member, each of which describes the next."""
+
+    def write(path: Path) -> None:
+        content = b"30 path=cifar-10-batches-bin/\n" if kind == tarfile.XHDTYPE else b"cifar-10-batches-bin/\0"
+        header = tarfile.TarInfo("header")
+        header.type, header.size = kind, len(content)
+        block = header.tobuf(tarfile.USTAR_FORMAT) + content.ljust(512, b"\0")
+        path.write_bytes(gzip.compress(2000 * block + packed(archives.files()), mtime=0))
+
+    return write
+
+
 BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "outside": (with_member(f"../{FOLDER}/x"), ("has a member '../", "expected in")),
     "outside, by a folder of the layout": (with_member(f"{FOLDER}/../x"), ("has a member", "/../x'")),
@@ -195,6 +208,8 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "compressed, but no tar": (lambda path: _put(path, gzip.compress(b"text" * 999)), ("no .tar.gz",)),
     "nothing": (lambda path: _put(path, b""), ("damaged, cut short or no .tar.gz",)),
     "a header that is no number": (sparse, ("damaged, cut short or no .tar.gz",)),
+    "chained PAX headers": (chained(tarfile.XHDTYPE), ("too many headers before one file",)),
+    "chained long names": (chained(tarfile.GNUTYPE_LONGNAME), ("too many headers before one file",)),
     "gzip bomb": (bomb, ("more bytes than CIFAR-10",)),
     "gzip bomb after the end of the tar": (
         lambda path: _put(path, gzip.compress(packed(archives.files()) + bytes(50_000_000), 1)),

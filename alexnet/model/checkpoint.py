@@ -1,5 +1,6 @@
 """Checkpoints in MindSpore's format: written whole or not at all, and read only when they fit."""
 
+import hashlib
 import inspect
 import logging
 import stat
@@ -12,12 +13,24 @@ import numpy as np
 from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
 
+from alexnet.cifar10 import NUM_CLASSES
+from alexnet.model.architecture import MINIMUM_SIZE
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
 """What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
+
+DIGEST = "digest.sha256"
+"""The name under which a checkpoint of ours has the SHA-256 of all its other values, uint8 of shape (32,)."""
+
+_LIMITS = {
+    "num_classes": (NUM_CLASSES, 1000),
+    "image_height": (MINIMUM_SIZE, 1024),
+    "image_width": (MINIMUM_SIZE, 1024),
+}
+"""The least and the most that a setting can be, lest one from a damaged file takes all memory."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -36,23 +49,46 @@ def make_readable(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """Return the values of a checkpoint by name. Raises InputError when there is none or it cannot be read."""
+    """Return the values of a checkpoint by name, less the digest.
+
+    Raises InputError when there is none, it cannot be read, or its values do not have the digest that it says. One that
+    `save_weights` made, which is told by its settings, must have a digest.
+    """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
     logging.disable()
     try:
-        return {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        values = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
+    except Exception as error:  # of a damaged file, MindSpore raises whatever it stumbles over
         raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
     finally:
         logging.disable(logging.NOTSET)
+    said = values.pop(DIGEST, None)
+    if said is None and any(name.startswith(SETTINGS) for name in values):
+        raise InputError(
+            f"{path} has no digest of its values: it was altered, or an earlier version made it; train again"
+        )
+    if said is not None and not np.array_equal(said, _digest(values)):
+        raise InputError(f"{path} is damaged or was altered, since its values do not have their digest: train again")
+    return values
+
+
+def _digest(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    state = hashlib.sha256()
+    for name in sorted(values):
+        value = np.ascontiguousarray(values[name])
+        state.update(f"{name} {value.dtype} {values[name].shape}\n".encode())
+        state.update(value.reshape(-1).view(np.uint8).data)
+    return np.frombuffer(state.digest(), np.uint8)
 
 
 def save_weights(network: AlexNet, path: Path) -> None:
-    """Write the network's parameters and settings, and nothing else, whole or not at all; `path` ends in .ckpt."""
+    """Write the network's parameters and settings with their digest, whole or not at all; `path` ends in .ckpt."""
     settings = {SETTINGS + name: ms.Tensor(np.array(value)) for name, value in network.settings.items()}
+    values = dict(network.parameters_and_names()) | settings
+    digest = _digest({name: value.asnumpy() for name, value in values.items()})
     with replacing(path) as new:
-        write_checkpoint(dict(network.parameters_and_names()) | settings, new)
+        write_checkpoint(values | {DIGEST: ms.Tensor(digest)}, new)
 
 
 def load_weights(network: nn.Cell, path: Path) -> None:
@@ -102,6 +138,7 @@ def load_network(path: Path, image_height: int | None = None, image_width: int |
         arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, **settings)
     except TypeError as error:
         raise InputError(f"{path} is of another version of this network: {error}") from None
+    _check_settings(_settings(values), path)
     with no_init_parameters():  # random ones take longer than reading these
         network = AlexNet(*arguments.args, **arguments.kwargs)
     _set_weights(network, values, path)
@@ -115,6 +152,17 @@ def _settings(values: Mapping[str, np.ndarray]) -> dict[str, int | float | bool]
         for name, value in values.items()
         if name.startswith(SETTINGS) and value.size == 1
     }
+
+
+def _check_settings(settings: Mapping[str, int | float | bool], path: Path) -> None:
+    for name, value in settings.items():
+        if name in _LIMITS:
+            least, most = _LIMITS[name]
+            expected, fits = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
+        else:
+            expected, fits = "true or false", isinstance(value, bool)
+        if not fits:
+            raise InputError(f"{path} is of a network with {name} {value}, expected {expected}: train again")
 
 
 def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:
