@@ -1,6 +1,7 @@
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,16 @@ def test_a_checkpoint_of_ours_with_any_byte_altered_is_refused(tmp_path: Path) -
     whole, before = path.read_bytes(), of(network)
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        try:
+        with suppress(InputError):  # not of a byte that stands for nothing
             load_weights(network, path)
-        except InputError as error:
-            assert "\n" not in str(error)
         assert equal(of(network), before)
+
+
+def test_a_large_value_in_several_entries_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindspore.train.serialization.SLICE_SIZE", 1)  # kB; by default 512 MB
+    values = {"fc1.weight": np.arange(3000, dtype=np.float32).reshape(3, 1000), "flag": np.array(True)}
+    found = checkpoint.read_checkpoint(write(tmp_path / "a.ckpt", values))
+    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in values.items()}
 
 
 def test_an_altered_value_is_told(tmp_path: Path) -> None:

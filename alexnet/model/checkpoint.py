@@ -2,7 +2,9 @@
 
 import hashlib
 import inspect
+import itertools
 import logging
+import math
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from google.protobuf.message import DecodeError
 from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
+from mindspore.train.checkpoint_pb2 import Checkpoint
 
 from alexnet.cifar10 import NUM_CLASSES
 from alexnet.model.architecture import MINIMUM_SIZE
@@ -21,6 +25,15 @@ from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
 """What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
+
+_TYPES = {
+    name: np.dtype(name.lower())
+    for name in (
+        *("Bool", "Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64"),
+        *("Float16", "Float32", "Float64"),
+    )
+}
+"""What MindSpore's format calls the types of numbers."""
 
 DIGEST = "digest.sha256"
 """The name under which a checkpoint of ours has the SHA-256 of all its other values, uint8 of shape (32,)."""
@@ -56,13 +69,14 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
-    logging.disable()
+    if path.suffix != ".ckpt":
+        raise InputError(f"{path} is no MindSpore checkpoint: expected a name that ends in .ckpt")
     try:
-        values = {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
-    except Exception as error:  # of a damaged file, MindSpore raises whatever it stumbles over
+        values = _parse(path.read_bytes())
+    except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
-    finally:
-        logging.disable(logging.NOTSET)
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     said = values.pop(DIGEST, None)
     if said is None and any(name.startswith(SETTINGS) for name in values):
         raise InputError(
@@ -70,6 +84,30 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         )
     if said is not None and not np.array_equal(said, _digest(values)):
         raise InputError(f"{path} is damaged or was altered, since its values do not have their digest: train again")
+    return values
+
+
+def _parse(data: bytes) -> dict[str, np.ndarray]:
+    # Not by ms.load_checkpoint, which believes the shapes in the file and ends the whole process where they are wrong.
+    if data[-17:-10] == b"crc_num":  # a checksum of MindSpore's own, followed by ten bytes
+        data = data[:-17]
+    entries = Checkpoint.FromString(data).value
+    values = {}
+    for name, group in itertools.groupby(entries, lambda entry: entry.tag):  # a large value stands in several entries
+        parts = [entry.tensor for entry in group]
+        shape, kind = tuple(parts[-1].dims), parts[-1].tensor_type
+        if kind == "str":  # what a training of the zoo's notes beside its weights
+            continue
+        if kind not in _TYPES or name in values:
+            raise ValueError(f"a value {name!r} is of type {kind!r} or there twice")
+        content = np.frombuffer(b"".join(part.tensor_content for part in parts), _TYPES[kind])
+        if shape == (0,):  # MindSpore's way to write ()
+            shape = ()
+        if min(shape, default=0) < 0 or math.prod(shape) != content.size:
+            raise ValueError(f"a value {name!r} of shape {shape} has {content.size} numbers")
+        values[name] = content.reshape(shape).copy()
+    if not values:
+        raise ValueError("it has no values")
     return values
 
 
