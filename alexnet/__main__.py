@@ -35,7 +35,7 @@ def predict(flags: argparse.Namespace) -> None:
         try:
             found = likeliest(classifier, open_image(name), LIKELIEST)
         except InputError as error:
-            tell(f"{name}: {error}")
+            tell(f"{printable(name)}: {error}")
             failures.append({"image": characters(name), "error": str(error)})
             continue
         classes = [{"class": label, "probability": probability} for label, probability in found.items()]
@@ -55,7 +55,7 @@ def main(interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m alexnet", description="AlexNet on CIFAR-10, trained.")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("predict", help="tell what images show", description="Tell what images show.")
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="any image file; - is standard input")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="image file; - is standard input")
     command.add_argument("--model", type=Path, default=Path("models/alexnet.ckpt"), help="checkpoint (%(default)s)")
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.add_argument("--device_target", choices=("auto", *device.TARGETS), default="auto", help="(%(default)s)")

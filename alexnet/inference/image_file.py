@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from alexnet.cifar10 import HEIGHT, WIDTH
 from alexnet.runtime.errors import InputError
 
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. Not EPS, for instance, which Pillow has Ghostscript run."""
 FILE_BYTES = 64 << 20
 """The most bytes that a file may have."""
