@@ -143,9 +143,9 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = str(error.problem).partition(" with value ")[0]
-        raise InputError(f"{PATH} is no YAML: {masked(problem)}{place}") from None
+        raise InputError(f"{PATH} is no YAML: {' '.join(masked(problem).split())}{place}") from None
     except Exception as error:  # of a damaged file, the parser raises whatever it stumbles over
-        raise InputError(f"{PATH} is no YAML: {masked(str(error) or type(error).__name__)}") from None
+        raise InputError(f"{PATH} is no YAML: {' '.join(masked(str(error) or type(error).__name__).split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
             try:
