@@ -25,6 +25,8 @@ WAIT_SECONDS = 30
 
 _PIXEL_BYTES = {"BMP": 5, "DIB": 5, "GIF": 8, "PNG": 5, "PPM": 5, "TIFF": 16}
 """The most bytes that decoding takes for each pixel, measured; JPEG is counted apart, the others take up to 32."""
+_PNG_END = b"IEND\xae\x42\x60\x82"
+"""The last chunk of a PNG with its checksum, which Pillow does not ask for."""
 _SIDE = 4 * max(HEIGHT, WIDTH)
 """The side in pixels that a large image is first brought down to, at least, by averaging whole blocks."""
 
@@ -81,6 +83,9 @@ def read_image(file: BinaryIO) -> np.ndarray:
         try:
             with Image.open(file, formats=FORMATS) as opened:
                 opened.verify()  # of a PNG, every part to the last, which decoding does not look at
+            file.seek(0)
+            if opened.format == "PNG" and _PNG_END not in file.read():
+                raise InputError("an image that cannot be read: it is cut short")
             file.seek(0)
             with Image.open(file, formats=FORMATS) as opened:
                 return _read(opened)

@@ -139,7 +139,7 @@ def test_parameters_of_any_value(value: object) -> None:
     for section in values:
         for key in values[section]:
             values[section][key] = value
-    test_parameters.hypothesis.inner_test(yaml.safe_dump(values).encode())  # type: ignore[attr-defined]
+    test_parameters.hypothesis.inner_test(yaml.safe_dump(values).encode())
 
 
 def images() -> list[bytes]:
