@@ -7,33 +7,24 @@ if __name__ == "__main__":
     INTERRUPTION = Interruption()
 
 import argparse
-import io
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from alexnet.inference.classifier import Classifier, likeliest
-from alexnet.inference.image_file import read_image
+from alexnet.inference.image_file import open_image
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_network
 from alexnet.runtime import device
-from alexnet.runtime.errors import InputError, exit_on_failure, tell
+from alexnet.runtime.errors import InputError, exit_on_failure, printable, tell
 
 LIKELIEST = 3
 """How many classes are told of each image."""
 
 
-def read(name: str) -> np.ndarray:
-    """Return the image in a file, on standard input for `-`, as `read_image` does, and raise InputError as it does."""
-    try:
-        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
-            return read_image(file if file.seekable() else io.BytesIO(file.read()))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from None
+def characters(name: str) -> str:
+    """Return a file's name with escapes for its bytes that are no characters, which JSON cannot have."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def predict(flags: argparse.Namespace) -> None:
@@ -43,15 +34,17 @@ def predict(flags: argparse.Namespace) -> None:
     predictions, failures = [], []
     for name in flags.images:
         try:
-            found = likeliest(classifier, read(name), LIKELIEST)
+            found = likeliest(classifier, open_image(name), LIKELIEST)
         except InputError as error:
-            tell(f"{name}: {error}")
-            failures.append({"image": name, "error": str(error)})
+            tell(f"{printable(name)}: {error}")
+            failures.append({"image": characters(name), "error": str(error)})
             continue
         classes = [{"class": label, "probability": probability} for label, probability in found.items()]
-        predictions.append({"image": name, "classes": classes})
+        predictions.append({"image": characters(name), "classes": classes})
         if not flags.json:
-            print(f"{name}: {', '.join(f'{label} {probability:.3f}' for label, probability in found.items())}")
+            print(
+                f"{printable(name)}: {', '.join(f'{label} {probability:.3f}' for label, probability in found.items())}"
+            )
     if flags.json:
         print(json.dumps({"predictions": predictions, "failures": failures}, indent=2, allow_nan=False))
     if failures:
@@ -63,13 +56,12 @@ def main(interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m alexnet", description="AlexNet on CIFAR-10, trained.")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("predict", help="tell what images show", description="Tell what images show.")
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="any image file; - is standard input")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="image file; - is standard input")
     command.add_argument("--model", type=Path, default=Path("models/alexnet.ckpt"), help="checkpoint (%(default)s)")
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.add_argument("--device_target", choices=("auto", *device.TARGETS), default="auto", help="(%(default)s)")
     for size in ("image_height", "image_width"):
         command.add_argument(f"--{size}", type=int, help="of a checkpoint that does not tell it, as the model zoo's")
-    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
     with exit_on_failure(), interruption.raising():
         predict(parser.parse_args())
 

@@ -5,5 +5,14 @@ from stages import params, paths
 
 
 def main() -> None:
-    data = params.read().data
-    download(data.urls, paths.ARCHIVE, data.md5, data.train_images, data.test_images, paths.workspace())
+    given = params.read()
+    data = given.data
+    download(
+        data.urls,
+        paths.ARCHIVE,
+        data.md5,
+        data.train_images,
+        data.test_images,
+        paths.workspace(),
+        given.run.minimum_download_rate,
+    )

@@ -7,16 +7,18 @@ tracks. It can only refuse; that is why no stage has this file among its deps.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
 from alexnet.model.architecture import MINIMUM_SIZE
 from alexnet.runtime.errors import InputError
+from alexnet.runtime.urls import masked
 
 PATH = Path("params.yaml")
 
@@ -112,8 +114,9 @@ class Evaluate(_Section):
 
 
 class Run(_Section):
-    """What cannot change a result: how data gets to the device, how often the loss is shown and the state saved."""
+    """What cannot change a result: how slow a server may be, how data gets to the device, what is shown and saved."""
 
+    minimum_download_rate: Annotated[float, _allowed("a number of at least 0", ge=0)]
     dataset_sink_mode: Annotated[Switch | Literal["auto"], _allowed("auto, true or false")]
     log_steps: Positive
     save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number of at least 1")]
@@ -141,18 +144,38 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
         values = yaml.load(PATH.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {PATH}: {error.strerror}; run in the repository's folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{PATH} is no YAML: {' '.join(str(error).split())}") from None
+    except MarkedYAMLError as error:  # its whole text would quote the file, which may have a password in it
+        mark = error.problem_mark or error.context_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = str(error.problem).partition(" with value ")[0]
+        raise InputError(f"{PATH} is no YAML: {' '.join(masked(problem).split())}{place}") from None
+    except Exception as error:  # of a damaged file, the parser raises whatever it stumbles over
+        raise InputError(f"{PATH} is no YAML: {' '.join(masked(str(error) or type(error).__name__).split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
             try:
                 values[section][key] = yaml.load(text)
-            except YAMLError:
+            except Exception:  # no YAML either, but a text
                 values[section][key] = text
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         raise InputError("; ".join(dict.fromkeys(_line(details, overrides) for details in error.errors()))) from None
+
+
+class _Shown(Repr):
+    # A wrong value in an error: shortened, for a few lines of YAML can stand for a list without end; URLs masked.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxset = 2, 8, 8, 8
+        self.maxstring, self.maxlong, self.maxother = 200, 200, 200
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked(x), level)
+
+
+_SHOWN = _Shown()
 
 
 def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
@@ -161,7 +184,7 @@ def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
     name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
     if (section, key) in overrides:
         name = f"--{key}"
-    found = "is missing" if error["type"] == "missing" else f"is {error['input']!r}"
+    found = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         close = get_close_matches(key or section, schema.model_fields, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""

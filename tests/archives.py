@@ -30,9 +30,16 @@ def files(train_images: int = 100, test_images: int = 20) -> dict[str, bytes]:
 
 def write(path: Path, content: Mapping[str, bytes], folder: str = cifar10.ARCHIVE_FOLDER) -> Path:
     """Write a .tar.gz of these files in `folder` and return its path."""
-    with tarfile.open(path, "w:gz") as tar:
+    path.write_bytes(packed(content, folder))
+    return path
+
+
+def packed(content: Mapping[str, bytes], folder: str = cifar10.ARCHIVE_FOLDER) -> bytes:
+    """Return a .tar.gz of these files in `folder`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, data in content.items():
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    return path
+    return buffer.getvalue()

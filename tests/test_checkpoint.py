@@ -1,6 +1,7 @@
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from mindspore import nn
 from numpy.typing import NDArray
 
-from alexnet.model.checkpoint import load_network, load_weights, save_weights
+from alexnet.model import checkpoint
+from alexnet.model.checkpoint import DIGEST, load_network, load_weights, save_weights
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
@@ -34,6 +36,13 @@ def weights(seed: int = 0) -> Weights:
 
 def of(network: Any) -> Weights:
     return {name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()}
+
+
+def write_ours(path: Path, values: dict[str, Any]) -> Path:
+    """Write a checkpoint with the digest of its values."""
+    given = {name: ms.Tensor(value) for name, value in values.items()}
+    digest = checkpoint._digest({name: value.asnumpy() for name, value in given.items()})
+    return write(path, values | {DIGEST: digest})
 
 
 def write(path: Path, values: dict[str, Any]) -> Path:
@@ -60,7 +69,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_the_file_has_the_parameters_and_the_settings_and_nothing_else(tmp_path: Path) -> None:
     save_weights(cell(), tmp_path / "a.ckpt")
     loaded = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
-    assert {name: value.asnumpy().item() for name, value in loaded.items() if name not in SHAPES} == {
+    assert {name: value.asnumpy().item() for name, value in loaded.items() if name not in (*SHAPES, DIGEST)} == {
         "settings.image_height": 96,
         "settings.rate": 0.1,
         "settings.flag": True,
@@ -134,6 +143,12 @@ def test_another_image_size_than_the_checkpoint_tells_is_refused(
         ({"settings.image_width": np.array([9, 9])}, "image_width"),
         ({"settings.image_width": np.array(227)}, "fc1.weight"),
         ({"settings.num_classes": np.array(12)}, "fc3.weight"),
+        *(
+            ({f"settings.{name}": np.array(value)}, f"{name} {value}, expected a whole number from ")
+            for name in ("num_classes", "image_height", "image_width")
+            for value in (np.nan, np.inf, 67.5, 96.0, 0, -1, True, 2**40)
+        ),
+        *(({"settings.batch_norm": np.array(value)}, "expected true or false") for value in (2, -1, np.nan, 0.5)),
         ({"fc3.weight": np.full((10, 4096), np.nan, np.float32)}, "NaN"),
     ],
 )
@@ -141,7 +156,7 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
     changes: dict[str, Any], part: str, network: Any, tmp_path: Path
 ) -> None:
     values = of(network) | {f"settings.{name}": np.array(value) for name, value in network.settings.items()}
-    path = write(tmp_path / "a.ckpt", values | changes)
+    path = write_ours(tmp_path / "a.ckpt", values | changes)
     with pytest.raises(InputError) as caught:
         load_network(path)
     one_line(caught, str(path), part)
@@ -156,10 +171,45 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_with_other_settings_is_refused(network: Any, tmp_path: Path) -> None:
     # Without this, batch normalisation would be left out and the biases that it makes needless be 0, in silence.
-    path = write(tmp_path / "a.ckpt", of(network) | {"settings.batch_norm": np.array(True)})
+    path = write_ours(tmp_path / "a.ckpt", of(network) | {"settings.batch_norm": np.array(True)})
     with pytest.raises(InputError) as caught:
         load_weights(network, path)
     one_line(caught, str(path), "batch_norm True, expected False")
+
+
+def test_a_checkpoint_of_ours_with_any_byte_altered_is_refused(tmp_path: Path) -> None:
+    network, path = cell(), tmp_path / "a.ckpt"
+    save_weights(network, path)
+    whole, before = path.read_bytes(), of(network)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with suppress(InputError):  # not of a byte that stands for nothing
+            load_weights(network, path)
+        assert equal(of(network), before)
+
+
+def test_a_large_value_in_several_entries_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindspore.train.serialization.SLICE_SIZE", 1)  # kB; by default 512 MB
+    values = {"fc1.weight": np.arange(3000, dtype=np.float32).reshape(3, 1000), "flag": np.array(True)}
+    found = checkpoint.read_checkpoint(write(tmp_path / "a.ckpt", values))
+    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in values.items()}
+
+
+def test_an_altered_value_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    save_weights(cell(), path)
+    values = {name: one.asnumpy() for name, one in ms.load_checkpoint(str(path)).items()}
+    values["conv1.bias"] = values["conv1.bias"] + 1
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), write(path, values))
+    one_line(caught, f"{path} is damaged or was altered", "train again")
+
+
+def test_a_checkpoint_of_ours_without_its_digest_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", weights() | {"settings.rate": np.array(0.1)})
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, f"{path} has no digest", "train again")
 
 
 def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
@@ -277,10 +327,11 @@ def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, cap
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a full disk: what is longer cannot be written
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(OSError, match="too large") as caught:
             save_weights(large, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
     assert capfd.readouterr().err == ""

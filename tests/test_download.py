@@ -1,9 +1,14 @@
+import gzip
 import hashlib
+import io
 import logging
+import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,28 +20,86 @@ from alexnet.archive import download as library
 from alexnet.archive.download import download
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
+from tests import archives
 from tests.conftest import one_line
 
-GOOD, OTHER = b"the archive" * 9000, b"another archive" * 9000
+
+def _packed(seed: int) -> bytes:
+    files = archives.files(50, 10)
+    files["readme.html"] = bytes([seed])
+    return archives.packed(files)
+
+
+GOOD, OTHER = _packed(0), _packed(1)
 MD5 = hashlib.md5(GOOD, usedforsecurity=False).hexdigest()
 
 
+PAGE = b"<html>please log in</html>"
+SECRET = "Basic dXNlcjpwYXNzd29yZA=="  # noqa: S105  # of no account
+"""Of the user `user` and the password `password`."""
+
+CONTENT = {
+    "/good": GOOD,
+    "/other": OTHER,
+    "/cut": GOOD,
+    "/once": GOOD,
+    "/page?x=good": GOOD,
+    "/page.html": PAGE,
+    "/no-length-cut": GOOD[: len(GOOD) // 2],
+    "/secret": GOOD,
+    "/encoded": gzip.compress(bytes(300_000_000), 1),
+}
+
+
 class _Handler(BaseHTTPRequestHandler):
-    # /good, /other, /cut (ends before its length), /once (fails the first time), /page?x=good; 404 for all else.
+    # What CONTENT has; /cut ends before its length, /once fails the first time, /secret wants a password, /endless and
+    # /slow and /slow-headers never end, /empty has no content, /escape is told of in a status that moves the cursor.
 
     server: "_Server"
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         first = self.server.asked.count(self.path) == 1
-        content = {"/good": GOOD, "/other": OTHER, "/cut": GOOD, "/once": GOOD, "/page?x=good": GOOD}.get(self.path)
-        if content is None or (self.path == "/once" and first):
-            self.send_error(404 if content is None else 503)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[:1000] if self.path == "/cut" else content)
+        with suppress(OSError):  # the client is gone
+            self.answer(first)
+
+    def answer(self, first: bool) -> None:
+        content = CONTENT.get(self.path)
+        match self.path:
+            case "/endless":
+                self.send_response(200)
+                self.end_headers()
+                while True:
+                    self.wfile.write(os.urandom(1 << 16))
+                    self.server.sent += 1 << 16
+            case "/slow" | "/slow-headers":
+                if self.path == "/slow":
+                    self.send_response(200)
+                    self.send_header("Content-Length", "400000")
+                    self.end_headers()
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            case "/empty":
+                self.send_response(204)
+                self.end_headers()
+            case "/escape":
+                self.send_response(404, "\x1b[2J")
+                self.end_headers()
+            case "/secret" if self.headers.get("Authorization") != SECRET:
+                self.send_error(401)
+            case "/once" if first:
+                self.send_error(503)
+            case _ if content is None:
+                self.send_error(404)
+            case _:
+                self.send_response(200)
+                if self.path == "/encoded":
+                    self.send_header("Content-Encoding", "gzip")
+                if self.path != "/no-length-cut":
+                    self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write((content or b"")[: 1000 if self.path == "/cut" else None])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -48,6 +111,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
+        self.sent = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -76,6 +140,11 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "RETRIES", 0)
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "PAUSE", 0)
+
+
 Get = Callable[..., Path]
 
 
@@ -85,7 +154,7 @@ def get(tmp_path: Path) -> Get:
 
     def start(*urls: str, md5: str | None = MD5, images: tuple[int, int] = (50, 10)) -> Path:
         path = tmp_path / "data" / "archive.tar.gz"
-        download(urls, path, md5, *images, tmp_path / "root")
+        download(urls, path, md5, *images, tmp_path / "root", 1000)
         return path
 
     return start
@@ -124,6 +193,13 @@ def test_what_stood_there_is_replaced(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "archive.tar.gz").write_bytes(present)
     assert is_whole(get(f"{server.url}/good", md5=md5))
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What is logged."""
+    caplog.set_level(logging.INFO, "alexnet")
+    return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("alexnet")]
 
 
 @pytest.mark.usefixtures("once")
@@ -207,42 +283,150 @@ def test_drawn_pictures_when_no_server_answers(closed: str, get: Get, tmp_path: 
     assert report["generated"] is True
 
 
+Lines = Callable[[], list[str]]
+
+
 @pytest.mark.usefixtures("once")
-def test_the_error_names_each_place_and_both_ways_on(
-    closed: str, server: _Server, root: Path, get: Get, tmp_path: Path
+def test_each_place_is_told_on_a_line_and_then_both_ways_on(
+    closed: str, server: _Server, root: Path, get: Get, lines: Lines, tmp_path: Path
 ) -> None:
     places = {
-        closed: "refused",
-        f"{server.url}/none": "404",
-        f"{server.url}/other": "MD5",
-        f"{server.url}/cut": "",
-        "missing.tar.gz": "No such file",
+        closed: "Connection refused",
+        f"{server.url}/none": "the server answered 404 Not Found",
+        f"{server.url}/other": f"the archive has MD5 {hashlib.md5(OTHER, usedforsecurity=False).hexdigest()}",
+        f"{server.url}/cut": "the connection ended before the archive did",
+        "missing.tar.gz": "cannot be read: No such file or directory",
         "other.tar.gz": f"expected {MD5}",
-        (root / "gone").as_uri(): "No such file",
+        (root / "gone").as_uri(): "cannot be read: No such file or directory",
     }
     with pytest.raises(InputError) as caught:
         get(*places)
     one_line(
-        caught, *places, *places.values(), "put the archive at a path and name it in data.urls", "data.urls=[generated]"
+        caught,
+        "none of the 7 places in data.urls",
+        "put it at a path and name it in data.urls",
+        "data.urls=[generated]",
     )
+    assert len(lines()) == len(places)
+    for line, (place, reason) in zip(lines(), places.items(), strict=True):
+        assert line.startswith(f"{place}: ")
+        assert reason in line
+        assert ".partial" not in line
+        assert place not in str(caught.value)
     assert list((tmp_path / "data").iterdir()) == []
 
 
 @pytest.mark.usefixtures("once")
-@pytest.mark.parametrize("name", ["/cut", "/none"])
+@pytest.mark.parametrize("name", ["cut", "none"])
 def test_nothing_is_left_without_an_md5_either(name: str, server: _Server, get: Get, tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        get(f"{server.url}{name}", md5=None)
+        get(f"{server.url}/{name}", md5=None)
     assert list((tmp_path / "data").iterdir()) == []
 
 
-@pytest.mark.usefixtures("once")
-def test_the_log_says_what_failed_and_where_it_came_from(
-    closed: str, server: _Server, get: Get, caplog: pytest.LogCaptureFixture
+def test_a_wrong_md5_is_downloaded_once(server: _Server, get: Get) -> None:
+    assert is_whole(get(f"{server.url}/other", f"{server.url}/good"))
+    assert server.asked == ["/other", "/good"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("page.html", "no .tar.gz"),
+        ("no-length-cut", "cut short"),
+        ("empty", "the server answered 204 No Content"),
+        ("encoded", "sends more than|no .tar.gz"),
+    ],
+)
+def test_what_is_no_archive_is_the_failure_of_its_place_without_an_md5_too(
+    name: str, reason: str, server: _Server, get: Get, lines: Lines
 ) -> None:
-    with caplog.at_level(logging.INFO, "alexnet"):
-        get(closed, f"{server.url}/good")
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("alexnet")]
-    assert len(lines) == 2
-    assert lines[0].startswith(f"{closed}: ")
-    assert re.search(rf"archive\.tar\.gz from {server.url}/good$", lines[1])
+    assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good", md5=None))
+    assert server.asked == [f"/{name}", "/good"]
+    assert lines()[0].startswith(f"{server.url}/{name}: ")
+    assert re.search(reason, lines()[0])
+
+
+def test_a_file_that_is_no_archive_is_the_failure_of_its_place(root: Path, get: Get, lines: Lines) -> None:
+    (root / "page.html").write_bytes(PAGE)
+    os.mkfifo(root / "pipe")
+    assert is_whole(get("page.html", "pipe", "sub/good.tar.gz", md5=None))
+    assert "no .tar.gz" in lines()[0]
+    assert lines()[1] == "pipe: is a named pipe, expected a file"
+
+
+def test_an_endless_answer_is_ended_at_what_the_images_take(server: _Server, get: Get, lines: Lines) -> None:
+    assert is_whole(get(f"{server.url}/endless", f"{server.url}/good"))
+    assert re.search("/endless: sends more than [0-9]+ bytes", lines()[0])
+    assert server.sent < 20_000_000, "what is on its way in buffers included"
+
+
+@pytest.mark.parametrize("name", ["slow", "slow-headers"])
+def test_a_slow_server_is_given_up(
+    name: str, server: _Server, get: Get, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "WINDOW", 0.5)
+    start = time.monotonic()
+    assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good"))
+    assert time.monotonic() - start < 5
+    assert re.search(r"sent \d+ bytes/s over 0.5 s, expected at least 1000 \(run.minimum_download_rate\)", lines()[0])
+    assert server.asked == [f"/{name}", "/good"]
+
+
+def test_the_bar_shows_the_rate(server: _Server, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    get(f"{server.url}/good")
+    assert "B/s" in terminal.getvalue()
+
+
+def test_a_servers_words_do_not_reach_the_terminal(server: _Server, get: Get, lines: Lines) -> None:
+    get(f"{server.url}/escape", f"{server.url}/good")
+    assert lines()[0] == f"{server.url}/escape: the server answered 404 Not Found"
+
+
+@pytest.mark.usefixtures("once")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:hush@HOST/none?token=hush#hush",
+        "http://me:hush@127.0.0.1:1/?token=hush",
+        "http://me:hush@[/",
+        "http://me:hu/sh@127.0.0.1:1/",
+        "http://me:hush\u2100@HOST/good",
+        "http:/me:hush@HOST/good",
+        "htps://me:hush@HOST/good",
+    ],
+)
+def test_no_secret_is_logged(address: str, server: _Server, get: Get, lines: Lines) -> None:
+    good = "http://me:hush@HOST/page?x=good"
+    get(*(text.replace("HOST", server.url.removeprefix("http://")) for text in (address, good)))
+    assert len(lines()) == 2
+    assert lines()[1].endswith(f" from {server.url}/page?***".replace("//", "//***@"))
+    for secret in ("me:", "hu", "token"):
+        assert secret not in lines()[0] + lines()[1].partition(" from ")[2]
+
+
+def test_a_password_in_netrc(server: _Server, get: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secrets").write_text("machine 127.0.0.1 login user password password\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "secrets"))
+    assert is_whole(get(f"{server.url}/secret"))
+
+
+def test_a_password_in_netrc_of_the_home_folder(
+    server: _Server, get: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password password\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert is_whole(get(f"{server.url}/secret"))
+
+
+@pytest.mark.usefixtures("once")
+def test_the_log_says_what_failed_and_where_it_came_from(closed: str, server: _Server, get: Get, lines: Lines) -> None:
+    get(closed, f"{server.url}/good")
+    assert len(lines()) == 2
+    assert lines()[0].startswith(f"{closed}: ")
+    assert re.search(rf"archive\.tar\.gz from {server.url}/good$", lines()[1])

@@ -1,7 +1,11 @@
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +13,10 @@ import pytest
 from PIL import Image
 from PIL.Image import Exif
 
-from alexnet.inference.image_file import read_image
+from alexnet.inference import image_file
+from alexnet.inference.image_file import open_image, read_image
 from alexnet.runtime.errors import InputError
-from tests.conftest import one_line
+from tests.conftest import ROOT, one_line
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
@@ -129,22 +134,34 @@ def test_the_first_of_several_frames() -> None:
 PHOTO = Image.fromarray(np.random.default_rng(1).integers(0, 256, (99, 150, 3), np.uint8))
 WHOLE = {encoding: encoded(PHOTO, encoding).getvalue() for encoding in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP")}
 
-BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = {
-    "nothing": (lambda: io.BytesIO(), "no image of a format that Pillow reads"),
-    "text": (lambda: io.BytesIO(b"a cat\n"), "no image of a format that Pillow reads"),
-    "zeros": (lambda: io.BytesIO(bytes(9999)), "no image of a format that Pillow reads"),
-    "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image of a format"),
-    "no pixels": (lambda: png(0, 0), "no image of a format"),
-    "fewer pixels than it says": (lambda: png(999, 999), "cannot be read"),
-    "a decompression bomb": (lambda: png(60_000, 60_000), "decompression bomb"),
-    "a changed byte": (
-        lambda: io.BytesIO(WHOLE["PNG"][:5000] + bytes([WHOLE["PNG"][5000] ^ 255]) + WHOLE["PNG"][5001:]),
-        "cannot be read",
-    ),
-} | {
-    f"half a {encoding}": (lambda data=data: io.BytesIO(data[: len(data) // 2]), "cannot be read")
-    for encoding, data in WHOLE.items()
-}
+BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = (
+    {
+        "nothing": (lambda: io.BytesIO(), "no image of a format that is read"),
+        "text": (lambda: io.BytesIO(b"a cat\n"), "no image of a format that is read"),
+        "zeros": (lambda: io.BytesIO(bytes(9999)), "no image of a format that is read"),
+        "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image of a format"),
+        "no pixels": (lambda: png(0, 0), "no image of a format"),
+        "fewer pixels than it says": (lambda: png(999, 999), "cannot be read"),
+        "a decompression bomb": (lambda: png(60_000, 60_000), "decompression bomb"),
+        "a drawing in PostScript": (lambda: encoded(PHOTO, "EPS"), "no image of a format that is read"),
+        "a large PNG": (lambda: png(8000, 8000), "8000x8000 pixels, too many for a PNG: make it smaller"),
+        "a changed byte": (
+            lambda: io.BytesIO(WHOLE["PNG"][:5000] + bytes([WHOLE["PNG"][5000] ^ 255]) + WHOLE["PNG"][5001:]),
+            "cannot be read",
+        ),
+    }
+    | {
+        f"a PNG without its last {count} bytes": (
+            lambda count=count: io.BytesIO(WHOLE["PNG"][:-count]),
+            "cannot be read",
+        )
+        for count in (1, 4, 8, 12, 13, 20)
+    }
+    | {
+        f"half a {encoding}": (lambda data=data: io.BytesIO(data[: len(data) // 2]), "cannot be read")
+        for encoding, data in WHOLE.items()
+    }
+)
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -160,3 +177,65 @@ def test_a_large_photograph_is_no_bomb(monkeypatch: pytest.MonkeyPatch, recwarn:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40 - 1)
     assert halves(read_image(encoded(Image.new("RGB", (40, 40), "red")))) == [[255, 0, 0]] * 2
     assert not recwarn
+
+
+LARGE = {
+    "16 bits, PNG": "Image.new('I;16', (6100, 6100)).save(path, 'PNG')",
+    "transparent PNG": "Image.new('RGBA', (6100, 6100)).save(path, 'PNG')",
+    "palette, PNG": "Image.new('P', (6100, 6100)).save(path, 'PNG')",
+    "JPEG in passes": "Image.new('RGB', (5700, 5700)).save(path, 'JPEG', progressive=True, subsampling=0)",
+    "JPEG": "Image.new('RGB', (8100, 8000)).save(path, 'JPEG')",
+    "floating point, TIFF": "Image.new('F', (3500, 3500)).save(path, 'TIFF')",
+    "compressed TIFF": "Image.new('RGBA', (3500, 3500)).save(path, 'TIFF', compression='tiff_lzw')",
+    "GIF": "Image.new('P', (4900, 4900)).save(path, 'GIF')",
+    "WebP": "Image.new('RGBA', (2500, 2500)).save(path, 'WEBP', lossless=True)",
+    "JPEG 2000": "Image.new('RGBA', (2500, 2500)).save(path, 'JPEG2000')",
+    "AVIF": "Image.new('RGBA', (2500, 2500)).save(path, 'AVIF', speed=10)",
+    "BMP": "Image.new('RGB', (4700, 4700)).save(path, 'BMP')",
+    "narrow JPEG": "Image.new('RGB', (60, 60000)).save(path, 'JPEG', progressive=True, subsampling=0)",
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_the_largest_images_take_less_than_256_mb(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    code = f"from PIL import Image; path = {str(path)!r}; {LARGE[kind]}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        "import resource, sys; from alexnet.inference.image_file import open_image, read_image\n"
+        "from PIL import Image, ImageCms; Image.init()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert open_image(sys.argv[1]).shape == (32, 32, 3)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 256 << 10
+
+
+def test_a_large_transparent_image_is_averaged_on_white() -> None:
+    image = Image.new("RGBA", (640, 640), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 320, 640))
+    assert halves(read_image(encoded(image))) == [[0] * 3, [255] * 3]
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "FILE_BYTES", 1000)
+    (tmp_path / "a.png").write_bytes(WHOLE["PNG"])
+    with pytest.raises(InputError, match="more than 1000 bytes"):
+        open_image(str(tmp_path / "a.png"))
+    with pytest.raises(InputError, match="more than 1000 bytes"):
+        open_image("/dev/zero")
+
+
+def test_a_pipe_that_nobody_writes_to_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "WAIT_SECONDS", 0.2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"sent nothing for 0\.2 s"):
+        open_image(str(tmp_path / "pipe"))
+
+
+def test_standard_input_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        open_image("-")

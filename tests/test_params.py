@@ -1,4 +1,5 @@
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
+    *(
+        ("run", "minimum_download_rate", value, "a number of at least 0")
+        for value in (-1, "fast", float("inf"), float("nan"), True, None)
+    ),
     *(("train", "weight_decay", value, "a number of at least 0") for value in (-0.1, "small", float("inf"), None)),
 ]
 
@@ -121,6 +126,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("model", "batch_norm", True),
     ("evaluate", "mirror", True),
     ("evaluate", "device_target", "Ascend"),
+    ("run", "minimum_download_rate", 0),
     ("run", "log_steps", 1),
     ("run", "save_checkpoint_steps", 7),
     ("run", "keep_state", True),
@@ -245,6 +251,55 @@ def test_a_file_that_is_no_yaml_is_refused(data: bytes) -> None:
     with pytest.raises(InputError) as caught:
         params.read()
     one_line(caught, "params.yaml is no YAML")
+
+
+def test_no_secret_is_told(values: dict[str, Any]) -> None:
+    values["data"]["urls"] = [{"a": "http://me:hush@example.org/a b?token=hush"}]
+    one_line(refused(values), "http://***@example.org/a b?***")
+    values["data"]["urls"] = "http://me:hush@example.org/a"
+    one_line(refused(values), "http://***@example.org/a'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {urls: ['http://me:hush@example.org/a?hush', }",
+        "a: 1\na: http://me:hush@example.org/a b?hush",
+        "a: http://me:hush@example.org/a b?hush: c",
+        "a: !!int http://me:hush@example.org/a?hush",
+    ],
+)
+@pytest.mark.usefixtures("values")
+def test_a_file_that_is_no_yaml_is_refused_without_its_secrets(text: str) -> None:
+    params.PATH.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        params.read()
+    one_line(caught, "params.yaml is no YAML")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "data: " + "9" * 5000,
+        "data: 2001-99-99",
+        "data: &a [*a]",
+        "? [1, 2]\n: 3",
+        "? {a: 1}\n: 3",
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{new}: &{new} [{', '.join(9 * ['*' + old])}]\n" for old, new in itertools.pairwise("abcdefghijklm"))
+        + "data: *m\n",
+    ],
+    ids=["deep", "long number", "no date", "a list in itself", "a list as a key", "a mapping as a key", "doubling"],
+)
+@pytest.mark.usefixtures("values")
+def test_a_hostile_file_is_refused_in_a_short_line(text: str) -> None:
+    params.PATH.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        params.read()
+    one_line(caught, "params.yaml")
+    assert len(str(caught.value)) < 20_000
 
 
 @pytest.mark.usefixtures("values")

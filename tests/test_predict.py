@@ -16,6 +16,7 @@ from PIL import Image
 from alexnet.cifar10 import CLASS_NAMES
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.inference.classifier import Classifier, likeliest
+from alexnet.inference.image_file import FORMATS
 from alexnet.model.checkpoint import save_weights
 from alexnet.report.predictions import softmax
 from alexnet.runtime.errors import InputError
@@ -24,6 +25,7 @@ from tests.conftest import ROOT, one_line
 from tests.networks import photographs, varied
 
 IMAGES = photographs(3)
+READ = ", ".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +74,32 @@ def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, floa
 
 
 def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
-    names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\udcff.png", "2.png"]
-    shutil.copy(folder / "2.png", folder / "a\n\udcff.png")
+    names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
+    shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
     done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
-    (folder / "a\n\udcff.png").unlink()
+    (folder / "a\n\x1b\udcff.png").unlink()
     assert done.returncode == 2
-    answers = [line("0.png", expected[0]), line("-", expected[1]), line("a\n\udcff.png", expected[2])]
+    answers = [line("0.png", expected[0]), line("-", expected[1]), line("a\\n\\x1b\\udcff.png", expected[2])]
     answers.append(line("2.png", expected[2]))
-    assert done.stdout == os.fsencode("".join(f"{answer}\n" for answer in answers))
+    assert done.stdout.decode().splitlines() == answers
     assert done.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
-        "ERROR: notes.txt: no image of a format that Pillow reads",
+        "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
         "ERROR: cut.png: an image that cannot be read: image file is truncated",
     ]
 
 
 def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dict[str, float]]) -> None:
-    done = predict(folder, "--json", "0.png", "notes.txt", "1.png", "none.png")
+    names = ["0.png", "notes.txt", "1.png", "none.png", "\x1b\n\udcff.png"]
+    done = predict(folder, "--json", *map(os.fsencode, names))
     assert done.returncode == 2
+    assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
     document = json.loads(done.stdout)
     assert document["failures"] == [
-        {"image": "notes.txt", "error": "no image of a format that Pillow reads"},
+        {"image": "notes.txt", "error": "no image of a format that is read (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
+        {"image": "\x1b\n\\udcff.png", "error": "cannot be read: No such file or directory"},
     ]
     assert [prediction["image"] for prediction in document["predictions"]] == ["0.png", "1.png"]
     for prediction, classes in zip(document["predictions"], expected, strict=False):

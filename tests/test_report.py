@@ -377,6 +377,15 @@ def test_the_stage(finished: Path, run: Run, tmp_path: Path) -> None:
     assert {name for name in PNG if first[name] != second[name]} == {"accuracy.png"}
 
 
+def test_no_secret_of_a_url_is_on_the_page(tmp_path: Path) -> None:
+    case = results(images=10)
+    urls = ["http://me:hush@example.org/a?token=hush", "path", "generated"]
+    write_report(replace(case, params={**case.params, "data": {"urls": urls}}), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "[&#34;http://***@example.org/a?***&#34;, &#34;path&#34;, &#34;generated&#34;]" in page
+    assert "hush" not in page
+
+
 def commit_code(folder: Path) -> str:
     """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
     git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]

@@ -118,6 +118,19 @@ def bomb(path: Path) -> None:
     path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(200_000_000), 1, mtime=0))
 
 
+def chained(kind: bytes) -> Callable[[Path], None]:
+    """Return what writes 2,000 headers of a kind before one member, each of which describes the next."""
+
+    def write(path: Path) -> None:
+        content = b"30 path=cifar-10-batches-bin/\n" if kind == tarfile.XHDTYPE else b"cifar-10-batches-bin/\0"
+        header = tarfile.TarInfo("header")
+        header.type, header.size = kind, len(content)
+        block = header.tobuf(tarfile.USTAR_FORMAT) + content.ljust(512, b"\0")
+        path.write_bytes(gzip.compress(2000 * block + packed(archives.files()), mtime=0))
+
+    return write
+
+
 BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "outside": (with_member(f"../{FOLDER}/x"), ("has a member '../", "expected in")),
     "outside, by a folder of the layout": (with_member(f"{FOLDER}/../x"), ("has a member", "/../x'")),
@@ -270,6 +283,16 @@ def test_a_bad_archive_leaves_old_folders_as_they_were(kind: str, archive: Path)
         check(archive)
     assert (files_in(archive.parent / "train"), files_in(archive.parent / "test")) == before
     assert {path.name for path in archive.parent.iterdir()} == {archive.name, "train", "test"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_chained_headers_are_refused(kind: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.tar.gz"
+    chained(kind)(path)
+    with pytest.raises(InputError) as caught:
+        check(path, train_images=50_000, test_images=10_000)
+    one_line(caught, str(path))  # which words it has depends on whether this Python's tarfile recurses
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.tar.gz"]
 
 
 def test_a_wrong_md5_is_refused(archive: Path) -> None:

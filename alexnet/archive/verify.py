@@ -5,6 +5,7 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,18 +18,46 @@ from alexnet.runtime.files import digest, replacing
 _TEXT_BYTES = 65_536  # the most a member that is no data file may have
 
 
-def check_md5(path: Path, expected: str | None) -> str:
+def unpacked_limit(train_images: int, test_images: int) -> int:
+    """Return the most bytes that an archive of so many images can unpack to."""
+    return (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES  # the last for headers and padding
+
+
+def check_layout(path: Path, train_images: int, test_images: int, name: str) -> None:
+    """Read an archive to its end: a .tar.gz with every file of CIFAR-10 and no other, each within its size.
+
+    Raises InputError when it is anything else; `name` is what the error calls it.
+    """
+    with _explained(name), gzip.open(path) as stream:
+        for _ in _members(stream, train_images, test_images):
+            pass
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    # Has what is wrong with an archive raised as an InputError that names it.
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name} {error}") from None
+    except RecursionError:
+        raise InputError(f"{name} has too many headers before one file") from None
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{name} is damaged, cut short or no .tar.gz: {error}") from None
+
+
+def check_md5(path: Path, expected: str | None, name: str) -> str:
     """Return the MD5 of the archive at `path`; None expects any.
 
-    Raises InputError when it cannot be read or its MD5 is not the expected one.
+    Raises InputError when it cannot be read or its MD5 is not the expected one; `name` is what the error calls it.
     """
     try:
         found = digest(path, "md5")
     except OSError as error:
-        raise InputError(f"cannot read the archive {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {name}: {error.strerror}") from None
     if expected not in (None, found):
         raise InputError(
-            f"the archive {path} has MD5 {found}, expected {expected}: it is damaged or another one; "
+            f"{name} has MD5 {found}, expected {expected}: it is damaged or another one; "
             "set data.md5 to the MD5 of the archive you mean, or to null for any"
         )
     return found
@@ -54,9 +83,8 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
     limits = dict.fromkeys(cifar10.TRAIN_FILES, train_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys(cifar10.TEST_FILES, test_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
-    total = (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES  # the last for headers and padding
     seen = set()
-    bounded = _Bounded(stream, total)
+    bounded = _Bounded(stream, unpacked_limit(train_images, test_images))
     with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r|") as tar:
         for member in tar:
             folder, _, name = member.name.partition("/")
@@ -139,14 +167,15 @@ def verify(
     `train` and `test` the number of `images`, their number `per_class`, and the `mean` and `std` of each channel on a
     scale of 0 to 1. Raises InputError, naming the archive, for whatever is not as it must be.
     """
-    found_md5 = check_md5(path, None if allow_generated else md5)
+    archive = f"the archive {path}"
+    found_md5 = check_md5(path, None if allow_generated else md5, archive)
     tallies = {"train": _Tally(), "test": _Tally()}
     contents: dict[bytes, str] = {}
     generated = False
     with replacing(train_folder) as train, replacing(test_folder) as test:
         train.mkdir()
         test.mkdir()
-        try:
+        with _explained(archive):
             with gzip.open(path) as stream:
                 for name, content in _members(stream, train_images, test_images):
                     if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
@@ -167,12 +196,8 @@ def verify(
                 "train": tallies["train"].report("train", train_images),
                 "test": tallies["test"].report("test", test_images),
             }
-        except InputError as error:
-            raise InputError(f"the archive {path} {error}") from None
-        except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"the archive {path} is damaged, cut short or no .tar.gz: {error}") from None
         if allow_generated and not generated:
-            check_md5(path, md5)
+            check_md5(path, md5, archive)
     return {
         "archive": {"md5": found_md5, "sha256": digest(path, "sha256")},
         "generated": generated,

@@ -1,7 +1,10 @@
 """Checkpoints in MindSpore's format: written whole or not at all, and read only when they fit."""
 
+import hashlib
 import inspect
+import itertools
 import logging
+import math
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +12,39 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from google.protobuf.message import DecodeError
 from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
+from mindspore.train.checkpoint_pb2 import Checkpoint
 
+from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
+from alexnet.model.architecture import MINIMUM_SIZE
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
 """What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
+
+_TYPES = {
+    name: np.dtype(name.lower())
+    for name in (
+        *("Bool", "Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64"),
+        *("Float16", "Float32", "Float64"),
+    )
+}
+"""What MindSpore's format calls the types of numbers."""
+
+DIGEST = "digest.sha256"
+"""The name under which a checkpoint of ours has the SHA-256 of all its other values, uint8 of shape (32,)."""
+
+_LIMITS = {
+    "num_classes": (NUM_CLASSES, 1000),
+    "image_height": (MINIMUM_SIZE, 1024),
+    "image_width": (MINIMUM_SIZE, 1024),
+}
+"""The least and the most that a setting can be, lest one from a damaged file takes all memory."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -37,23 +63,71 @@ def make_readable(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """Return the values of a checkpoint by name. Raises InputError when there is none or it cannot be read."""
+    """Return the values of a checkpoint by name, less the digest.
+
+    Raises InputError when there is none, it cannot be read, or its values do not have the digest that it says. One that
+    `save_weights` made, which is told by its settings, must have a digest.
+    """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
-    logging.disable()
+    if path.suffix != ".ckpt":
+        raise InputError(f"{path} is no MindSpore checkpoint: expected a name that ends in .ckpt")
     try:
-        return {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        values = _parse(path.read_bytes())
+    except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
-    finally:
-        logging.disable(logging.NOTSET)
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    said = values.pop(DIGEST, None)
+    if said is None and any(name.startswith(SETTINGS) for name in values):
+        raise InputError(
+            f"{path} has no digest of its values: it was altered, or an earlier version made it; train again"
+        )
+    if said is not None and not np.array_equal(said, _digest(values)):
+        raise InputError(f"{path} is damaged or was altered, since its values do not have their digest: train again")
+    return values
+
+
+def _parse(data: bytes) -> dict[str, np.ndarray]:
+    # Not by ms.load_checkpoint, which believes the shapes in the file and ends the whole process where they are wrong.
+    if data[-17:-10] == b"crc_num":  # a checksum of MindSpore's own, followed by ten bytes
+        data = data[:-17]
+    entries = Checkpoint.FromString(data).value
+    values = {}
+    for name, group in itertools.groupby(entries, lambda entry: entry.tag):  # a large value stands in several entries
+        parts = [entry.tensor for entry in group]
+        shape, kind = tuple(parts[-1].dims), parts[-1].tensor_type
+        if kind == "str":  # what a training of the zoo's notes beside its weights
+            continue
+        if kind not in _TYPES or name in values:
+            raise ValueError(f"a value {name!r} is of type {kind!r} or there twice")
+        content = np.frombuffer(b"".join(part.tensor_content for part in parts), _TYPES[kind])
+        if shape == (0,):  # MindSpore's way to write ()
+            shape = ()
+        if min(shape, default=0) < 0 or math.prod(shape) != content.size:
+            raise ValueError(f"a value {name!r} of shape {shape} has {content.size} numbers")
+        values[name] = content.reshape(shape).copy()
+    if not values:
+        raise ValueError("it has no values")
+    return values
+
+
+def _digest(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    state = hashlib.sha256()
+    for name in sorted(values):
+        value = np.ascontiguousarray(values[name])
+        state.update(f"{name} {value.dtype} {values[name].shape}\n".encode())
+        state.update(value.reshape(-1).view(np.uint8).data)
+    return np.frombuffer(state.digest(), np.uint8)
 
 
 def save_weights(network: AlexNet, path: Path) -> None:
-    """Write the network's parameters and settings, and nothing else, whole or not at all; `path` ends in .ckpt."""
+    """Write the network's parameters and settings with their digest, whole or not at all; `path` ends in .ckpt."""
     settings = {SETTINGS + name: ms.Tensor(np.array(value)) for name, value in network.settings.items()}
+    values = dict(network.parameters_and_names()) | settings
+    digest = _digest({name: value.asnumpy() for name, value in values.items()})
     with replacing(path) as new:
-        write_checkpoint(dict(network.parameters_and_names()) | settings, new)
+        write_checkpoint(values | {DIGEST: ms.Tensor(digest)}, new)
 
 
 def load_weights(network: nn.Cell, path: Path) -> None:
@@ -106,6 +180,7 @@ def load_network(
         arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, kernels=kernels, **settings)
     except TypeError as error:
         raise InputError(f"{path} is of another version of this network: {error}") from None
+    _check_settings(_settings(values), path)
     with no_init_parameters():  # random ones take longer than reading these
         network = AlexNet(*arguments.args, **arguments.kwargs)
     _set_weights(network, values, path)
@@ -119,6 +194,17 @@ def _settings(values: Mapping[str, np.ndarray]) -> dict[str, int | float | bool]
         for name, value in values.items()
         if name.startswith(SETTINGS) and value.size == 1
     }
+
+
+def _check_settings(settings: Mapping[str, int | float | bool], path: Path) -> None:
+    for name, value in settings.items():
+        if name in _LIMITS:
+            least, most = _LIMITS[name]
+            expected, fits = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
+        else:
+            expected, fits = "true or false", isinstance(value, bool)
+        if not fits:
+            raise InputError(f"{path} is of a network with {name} {value}, expected {expected}: train again")
 
 
 def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:

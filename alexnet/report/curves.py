@@ -32,7 +32,7 @@ def read_curve(folder: Path, name: str) -> Curve:
         )
     except OSError as error:
         raise InputError(f"cannot read the curve {path}: {error.strerror}; train first") from None
-    except (KeyError, ValueError, TypeError, csv.Error):
+    except (KeyError, ValueError, TypeError, OverflowError, csv.Error):
         raise InputError(f"{path} is no curve: expected a table with the columns step and {path.stem}") from None
     if not len(curve.steps) or not np.isfinite(curve.values).all():
         raise InputError(f"{path} has no point, or one that is not finite: train again")

@@ -17,6 +17,7 @@ from alexnet.report.charts import DARK, LIGHT, Theme
 from alexnet.report.curves import Curve
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
+from alexnet.runtime.urls import masked
 
 TEMPLATE = "page.html.j2"
 """The page's template, beside this file."""
@@ -255,8 +256,10 @@ def duration(seconds: float) -> str:
 
 
 def parameter(value: object) -> str:
-    """Return a parameter's value as YAML has it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return a parameter's value as YAML has it, URLs without what may be secret."""
+    if isinstance(value, list):
+        return f"[{', '.join(json.dumps(masked(one), ensure_ascii=False) for one in value)}]"
+    return masked(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def probability(value: float) -> str:

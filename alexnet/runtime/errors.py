@@ -29,9 +29,14 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+def printable(text: str) -> str:
+    """Return a text with what a terminal would act on, and what is no character, as Python's escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def tell(message: str) -> None:
     """Print an error as one line on standard error."""
-    print(f"ERROR: {' '.join(message.split())}", file=sys.stderr)
+    print(f"ERROR: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Files and folders that appear under their name whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of writing to a file that is open, for which the system names none."""
 
 
 def _sync(path: Path) -> None:
@@ -24,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The yielded name is that of `path`, in a folder `.NAME.partial` beside it, which goes in the end; what a killed
     process left there is removed first. When the body raises, what stood at `path` stays. The parent folder is made
-    when missing. Raises OSError as the file system does.
+    when missing. Raises OSError as the file system does, with `path` where it names no file, as of a full disk.
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -38,6 +42,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(path, partial / "old")
         os.replace(new, path)
         _sync(path.parent)
+    except OSError as error:
+        if error.errno in _WRITING and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(partial)
 

@@ -1,0 +1,1 @@
+"""Damaged and hostile inputs by Hypothesis: each gives a right answer or one InputError."""
