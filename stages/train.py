@@ -27,8 +27,8 @@ from alexnet.model.network import AlexNet
 from alexnet.runtime import device
 from alexnet.runtime.errors import Stopped
 from alexnet.runtime.files import digest, write_json, write_text
-from alexnet.runtime.stop import Interruption
-from alexnet.training import loop, workers
+from alexnet.runtime.stop import ParentWatch, StopRequest
+from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
@@ -42,24 +42,26 @@ CURVE_POINTS = 1000
 log = logging.getLogger("alexnet.stages.train")
 
 
-def main(flags: argparse.Namespace, interruption: Interruption) -> None:
-    """Train by this process, or launch the workers that do."""
+def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
+    """Train in this process, or launch the workers that do."""
     given = params.read(flags.overrides)
     try:
         if given.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
-            workers.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, interruption)
+            launcher.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, request)
             shutil.rmtree(logs)
         else:
             outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
-            train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, interruption)
+            with launcher.outcome_reported():
+                train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
     except Stopped as stopped:
-        log.info("%s: the same command goes on from there", stopped)
-        sys.exit(0 if workers.started_by_msrun() else interruption.exit_code)
+        if not launcher.launched():  # the launcher says it once for all workers
+            log.info("%s: the same command resumes from there", stopped)
+        sys.exit(0 if workers.started_by_msrun() else request.exit_code)
 
 
-def train(given: params.Params, data_folder: Path, outputs: Path, interruption: Interruption) -> None:
-    """Train as one worker, and write the outputs below a folder if it is the first."""
+def train(given: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch) -> None:
+    """Train as one worker; worker 0 also writes the outputs below a folder."""
     config, model, run = given.train, given.model, given.run
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
@@ -99,12 +101,12 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
             worker=worker,
             states=states,
             save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,
-            stop=interruption,
+            stop=request,
             callbacks=callbacks,
         )
-        # A newer run needs longer to get to its own outputs than these take to be written.
-        if interruption.orphaned():
-            raise Stopped("stopped before the outputs, since the DVC that started this is gone")
+        # If it is not gone yet, these outputs are written before a new run could get as far as its own.
+        if parent.gone():
+            raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
             write_outputs(outputs, alexnet, history, batches, taken, model, split.generated)
             if not run.keep_state:

@@ -229,7 +229,7 @@ def waits_for_signals(pid: int) -> bool:
     return bool(int(blocked, 16) >> signal.SIGINT - 1 & 1)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("command", INTERRUPTIBLE)
 def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, small: Path, checkpoint: Path) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")

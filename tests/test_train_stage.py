@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alexnet.runtime import device
-from alexnet.runtime.stop import Interruption
+from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import loop
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
@@ -103,7 +103,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     for section, values in OTHER.items():
         assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers"}
     with pytest.raises(Reached):
-        train.train(before, Path("images"), folder, Interruption())
+        train.train(before, Path("images"), folder, StopRequest(), ParentWatch())
     model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
     assert taken["select"] == {"device_target": "GPU", "threads": 7, "workers": 1}
     assert {key: taken["hold_out"][key] for key in ("validation_images", "seed")} == {
@@ -141,7 +141,7 @@ def test_other_values_get_there_too(
     change(folder, **OTHER)
     change(folder, **changes)
     with pytest.raises(Reached):
-        train.train(params.read(), Path("images"), folder, Interruption())
+        train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
     assert taken["train"][key] == value
 
 
