@@ -31,6 +31,7 @@ from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
+from alexnet.training.history import History
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States
@@ -85,7 +86,8 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
 
     with states.locked() if worker.rank == 0 else nullcontext():
         if worker.rank == 0:
-            log.info("training on %s", f"CPU, {threads} threads" if target == "CPU" else target)
+            threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
+            log.info("training on %s", threads_used if target == "CPU" else target)
         alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed)
         callbacks: list[Callback] = []
         if worker.rank == 0:
@@ -129,7 +131,7 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
 def write_outputs(
     outputs: Path,
     alexnet: AlexNet,
-    history: loop.History,
+    history: History,
     batches: Batches,
     taken: dict[str, Any],
     model: params.Model,
@@ -148,7 +150,7 @@ def write_outputs(
             write_text(curve, f"step\t{name}\n")
 
 
-def metrics(alexnet: AlexNet, history: loop.History, batches: Batches, model: params.Model) -> dict[str, int | float]:
+def metrics(alexnet: AlexNet, history: History, batches: Batches, model: params.Model) -> dict[str, int | float]:
     """Return what training came to and cost."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
@@ -169,7 +171,7 @@ def metrics(alexnet: AlexNet, history: loop.History, batches: Batches, model: pa
     return values
 
 
-def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_seconds: float) -> dict[str, Any]:
+def timing(history: History, batches: Batches, taken: dict[str, Any], save_seconds: float) -> dict[str, Any]:
     """Return how long training took, and on what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {

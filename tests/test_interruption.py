@@ -186,6 +186,30 @@ def test_nohup_ignores_a_closed_terminal(workspace: Path, whole: str) -> None:
     assert outputs(workspace) == whole
 
 
+def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
+    """What DVC's extension for VS Code reads: the summary, the curves, and DVCLive's signal file."""
+    process = start(workspace, *TRAIN)
+    seen: list[tuple[int, int, int]] = []
+    summary, signal_file = workspace / "dvclive/metrics.json", workspace / ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED"
+    curve = workspace / "dvclive/plots/metrics/train/loss.tsv"
+    while process.poll() is None:
+        time.sleep(0.02)
+        try:
+            marked = json.loads(signal_file.read_text(encoding="utf-8"))
+            shown = json.loads(summary.read_text(encoding="utf-8"))
+            points = curve.read_text(encoding="utf-8").splitlines()[1:]
+        except (OSError, ValueError):  # not there yet, or being written
+            continue
+        seen.append((marked["step"], shown["step"], len(points)))
+        assert marked["pid"] == process.pid
+    process.communicate()
+    assert process.returncode == 0
+    assert len({step for step, _, _ in seen}) > 3
+    assert seen == sorted(seen)
+    assert all(marked <= shown <= points for marked, shown, points in seen)
+    assert not signal_file.exists(), "DVCLive removes it when the training has ended"
+
+
 @pytest.mark.parametrize("harm", ["cut", "altered", "no checksum"])
 def test_a_damaged_state_is_found_out(harm: str, workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)

@@ -153,7 +153,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     before = files_of(workspace)
     done = run("-m", "stages", "train", "--data_path", "images", "--epoch_size", "1", flag, value)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("training on CPU, 1 threads\nepoch: 1 step: 1, loss is ")
+    assert done.stdout.startswith("training on CPU, 1 thread\nepoch: 1 step: 1, loss is ")
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
     assert f"{expected}/models/alexnet.ckpt" in written
