@@ -7,7 +7,7 @@ tracks. It can only refuse; that is why no stage has this file among its deps.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,8 +15,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
-from alexnet.model.architecture import MINIMUM_SIZE
+from alexnet.model.architecture import MINIMUM_SIZE, WeightInit
+from alexnet.runtime import choices
 from alexnet.runtime.errors import InputError
+from alexnet.training.batches import Flip
+from alexnet.training.schedule import Schedule
 
 PATH = Path("params.yaml")
 
@@ -25,7 +28,12 @@ def _allowed(text: str, **limits: Any) -> Any:
     return Field(description=text, **limits)
 
 
-DeviceTarget = Annotated[Literal["auto", "Ascend", "GPU", "CPU"], _allowed("auto, Ascend, GPU or CPU")]
+def _one_of(choice: Any) -> Any:
+    *others, last = get_args(choice)
+    return _allowed(f"{', '.join(others)} or {last}")
+
+
+DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
 ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
 Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
@@ -77,7 +85,7 @@ class Train(_Section):
     device_target: DeviceTarget
     workers: Positive
     threads: Threads
-    amp_level: Annotated[Literal["auto", "O0", "O2"], _allowed("auto, O0 or O2")]
+    amp_level: Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
     seed: Annotated[int, _allowed("a whole number of at least 0, below 2^32", ge=0, lt=2**32)]
     epoch_size: Positive
     batch_size: Positive
@@ -85,10 +93,10 @@ class Train(_Section):
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
-    flip: Annotated[Literal["random", "alternating"], _allowed("random or alternating")]
-    weight_init: Annotated[Literal["default", "HeNormal"], _allowed("default or HeNormal")]
+    flip: Annotated[Flip, _one_of(Flip)]
+    weight_init: Annotated[WeightInit, _one_of(WeightInit)]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
-    lr_schedule: Annotated[Literal["constant", "step", "cosine"], _allowed("constant, step or cosine")]
+    lr_schedule: Annotated[Schedule, _one_of(Schedule)]
     warmup_ratio: Share
     momentum: Share
     use_nesterov: Switch
