@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -64,6 +65,7 @@ def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -
 def train(given: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch) -> None:
     """Train as one worker; worker 0 also writes the outputs below a folder."""
     config, model, run = given.train, given.model, given.run
+    code = commit()  # now, because somebody may edit the code while it trains
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
@@ -110,7 +112,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
         if parent.gone():
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
-            write_outputs(outputs, alexnet, history, batches, taken, model, split.generated)
+            write_outputs(outputs, alexnet, history, batches, taken, model, code, split.generated)
             if not run.keep_state:
                 states.clear()
         worker.wait_for_all()
@@ -135,6 +137,7 @@ def write_outputs(
     batches: Batches,
     taken: dict[str, Any],
     model: params.Model,
+    code: str,
     generated: bool,
 ) -> None:
     """Write the checkpoint and the metrics below a folder."""
@@ -143,7 +146,7 @@ def write_outputs(
     save_seconds = time.perf_counter() - start
     mark = {"generated": True} if generated else {}
     write_json(outputs / paths.TRAIN_METRICS, metrics(alexnet, history, batches, model) | mark)
-    write_json(outputs / paths.TIMING, timing(history, batches, taken, save_seconds))
+    write_json(outputs / paths.TIMING, timing(history, batches, taken, code, save_seconds))
     for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
@@ -171,8 +174,21 @@ def metrics(alexnet: AlexNet, history: History, batches: Batches, model: params.
     return values
 
 
-def timing(history: History, batches: Batches, taken: dict[str, Any], save_seconds: float) -> dict[str, Any]:
-    """Return how long training took, and on what; `save_seconds` is what the checkpoint took."""
+def commit() -> str:
+    """Return the commit of the code, and whether the code has changed since; `unknown` outside git."""
+    folders = ["stages", "alexnet"]
+    try:
+        name, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", *folders])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}, with changes since" if changes else name
+
+
+def timing(history: History, batches: Batches, taken: dict[str, Any], code: str, save_seconds: float) -> dict[str, Any]:
+    """Return how long training took, and with what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {
         "device_target": taken["device_target"],
@@ -182,4 +198,6 @@ def timing(history: History, batches: Batches, taken: dict[str, Any], save_secon
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,
         "save_seconds": save_seconds + float(history.save_seconds.sum()),
+        "commit": code,
+        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__},
     }

@@ -297,8 +297,10 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
         "metrics/eval.json",
         "metrics/per_class.json",
         "plots/confusion.csv",
+        "predictions/filters.npy",
         "predictions/logits.npy",
     }
+    np.testing.assert_array_equal(np.load(small / "predictions" / "filters.npy"), network.conv1.weight.asnumpy())
     logits = np.load(small / "predictions" / "logits.npy")
     assert (logits.dtype, logits.shape) == (np.float32, (20, 10))
     np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)

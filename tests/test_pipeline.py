@@ -145,7 +145,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/__main__.py", set()),
         ("stages/zoo_flags.py", set()),
         ("alexnet/training/batches.py", {"train"}),
-        ("alexnet/model/network.py", {"train", "evaluate", "report", "export"}),
+        ("alexnet/model/network.py", {"train", "evaluate", "export"}),
         ("alexnet/inference/classifier.py", {"export"}),
         ("alexnet/inference/image_file.py", set()),
         ("alexnet/archive/generated.py", {"download"}),

@@ -2,10 +2,13 @@
 
 import inspect
 import json
+import subprocess
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
+import numpy as np
 import pytest
 
 from alexnet.runtime import device
@@ -151,7 +154,18 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     change(workspace, **TINY)
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
-    done = run("-m", "stages", "train", "--data_path", "images", "--epoch_size", "1", flag, value)
+    done = run(
+        "-m",
+        "stages",
+        "train",
+        "--data_path",
+        "images",
+        "--epoch_size",
+        "1",
+        flag,
+        value,
+        GIT_CEILING_DIRECTORIES=str(workspace.parent),
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("training on CPU, 1 thread\nepoch: 1 step: 1, loss is ")
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
@@ -159,3 +173,30 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert f"{expected}/models/alexnet.ckpt" in written
     metrics = json.loads((workspace / expected / "metrics" / "train.json").read_text(encoding="utf-8"))
     assert metrics["epochs"] == 1
+    timing = json.loads((workspace / expected / "metrics" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["commit"] == "unknown"
+    assert timing["versions"] == {"MindSpore": ms.__version__, "NumPy": np.__version__}
+
+
+def commit_code(folder: Path) -> str:
+    """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
+    git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+    for arguments in (["init", "-q"], ["add", "stages", "alexnet"], ["commit", "-qm", "code"]):
+        subprocess.run([*git, *arguments], check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_changes_since_the_commit_are_said_when_they_are_of_code(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
+    assert train.commit() == "unknown"
+    code = commit_code(workspace)
+    change(workspace, train={"seed": 2})
+    assert train.commit() == code
+    with (workspace / "alexnet" / "model" / "network.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert train.commit() == f"{code}, with changes since"
