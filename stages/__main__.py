@@ -1,6 +1,6 @@
 """Run a stage: `python -m stages train`.
 
-Signals are taken before a stage is imported, for MindSpore takes seconds to import and starts threads.
+Signals are taken before the stage is imported, because MindSpore takes seconds to import and starts threads.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alexnet.runtime.errors import InputError, exit_on_failure
-from alexnet.runtime.stop import Interruption
+from alexnet.runtime.stop import ParentWatch, StopRequest
 from stages import zoo_flags
 
 STAGES = ("download", "verify", "train", "evaluate", "report", "export", "states")
@@ -25,14 +25,16 @@ STAGES = ("download", "verify", "train", "evaluate", "report", "export", "states
 
 def main(arguments: Sequence[str]) -> None:
     """Run the stage that the arguments name. A failure ends the process, see `exit_on_failure`."""
-    interruption = Interruption()
+    request, parent = StopRequest(), ParentWatch()
+    request.listen()
+    parent.start(when_gone=request.ask)
     with exit_on_failure():
         stage, flags = parse(arguments)
     module = importlib.import_module(f"stages.{stage}")
-    if stage == "train":  # it answers a signal itself, by saving its state
-        run(partial(module.main, flags, interruption))
+    if stage == "train":  # it answers a request itself, by saving its state
+        run(partial(module.main, flags, request, parent))
     else:
-        run(partial(module.main, *([flags] if vars(flags) else [])), interruption)
+        run(partial(module.main, *([flags] if vars(flags) else [])), request)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
@@ -67,16 +69,16 @@ def description(stage: str) -> str:
     return ast.get_docstring(ast.parse(Path(__file__).with_name(f"{stage}.py").read_bytes())) or ""
 
 
-def run(stage: Callable[[], None], interruption: Interruption | None = None) -> None:
-    """Run a stage; what it logs goes to standard output, a failure is one line and ends in `exit_on_failure`'s code.
+def run(stage: Callable[[], None], request: StopRequest | None = None) -> None:
+    """Run a stage. What it logs goes to standard output; a failure is one line, see `exit_on_failure`.
 
-    So does an interruption, where one is given.
+    Where a request is given, a signal interrupts the stage.
     """
     handler = logging.StreamHandler(sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("alexnet").setLevel(logging.INFO)
-    interruptions = interruption.raising() if interruption else nullcontext()
-    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # lines do not break a progress bar
+    interruptions = request.raising() if request else nullcontext()
+    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # so that lines do not break a progress bar
         stage()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,9 +16,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
-from alexnet.model.architecture import MINIMUM_SIZE
+from alexnet.model.architecture import MINIMUM_SIZE, WeightInit
+from alexnet.runtime import choices
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
+from alexnet.training.batches import Flip
+from alexnet.training.schedule import Schedule
 
 PATH = Path("params.yaml")
 
@@ -27,10 +30,15 @@ def _allowed(text: str, **limits: Any) -> Any:
     return Field(description=text, **limits)
 
 
-AmpLevel = Annotated[Literal["auto", "O0", "O2"], _allowed("auto, O0 or O2")]
-DeviceTarget = Annotated[Literal["auto", "Ascend", "GPU", "CPU"], _allowed("auto, Ascend, GPU or CPU")]
+def _one_of(choice: Any) -> Any:
+    *others, last = get_args(choice)
+    return _allowed(f"{', '.join(others)} or {last}")
+
+
+AmpLevel = Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
+DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
 ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
-Kernels = Annotated[Literal["auto", "onednn", "mindspore"], _allowed("auto, onednn or mindspore")]
+Kernels = Annotated[choices.ChosenKernels, _one_of(choices.ChosenKernels)]
 Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
 Switch = Annotated[bool, _allowed("true or false")]
@@ -90,10 +98,10 @@ class Train(_Section):
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
-    flip: Annotated[Literal["random", "alternating"], _allowed("random or alternating")]
-    weight_init: Annotated[Literal["default", "HeNormal"], _allowed("default or HeNormal")]
+    flip: Annotated[Flip, _one_of(Flip)]
+    weight_init: Annotated[WeightInit, _one_of(WeightInit)]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
-    lr_schedule: Annotated[Literal["constant", "step", "cosine"], _allowed("constant, step or cosine")]
+    lr_schedule: Annotated[Schedule, _one_of(Schedule)]
     warmup_ratio: Share
     momentum: Share
     use_nesterov: Switch

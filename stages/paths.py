@@ -16,6 +16,7 @@ CURVES = LIVE / "plots" / "metrics"
 
 EVAL_METRICS = Path("metrics/eval.json")
 LOGITS = Path("predictions/logits.npy")
+FILTERS = Path("predictions/filters.npy")
 PER_CLASS = Path("metrics/per_class.json")
 CONFUSION = Path("plots/confusion.csv")
 

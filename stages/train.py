@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -29,10 +30,11 @@ from alexnet.model.network import AlexNet
 from alexnet.runtime import device
 from alexnet.runtime.errors import Stopped
 from alexnet.runtime.files import digest, write_json, write_text
-from alexnet.runtime.stop import Interruption
-from alexnet.training import loop, workers
+from alexnet.runtime.stop import ParentWatch, StopRequest
+from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
+from alexnet.training.history import History
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States
@@ -44,25 +46,28 @@ CURVE_POINTS = 1000
 log = logging.getLogger("alexnet.stages.train")
 
 
-def main(flags: argparse.Namespace, interruption: Interruption) -> None:
-    """Train by this process, or launch the workers that do."""
+def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
+    """Train in this process, or launch the workers that do."""
     given = params.read(flags.overrides)
     try:
         if given.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
-            workers.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, interruption)
+            launcher.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, request)
             shutil.rmtree(logs)
         else:
             outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
-            train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, interruption)
+            with launcher.outcome_reported():
+                train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
     except Stopped as stopped:
-        log.info("%s: the same command goes on from there", stopped)
-        sys.exit(0 if workers.started_by_msrun() else interruption.exit_code)
+        if not launcher.launched():  # the launcher says it once for all workers
+            log.info("%s: the same command resumes from there", stopped)
+        sys.exit(0 if workers.started_by_msrun() else request.exit_code)
 
 
-def train(given: params.Params, data_folder: Path, outputs: Path, interruption: Interruption) -> None:
-    """Train as one worker, and write the outputs below a folder if it is the first."""
+def train(given: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch) -> None:
+    """Train as one worker; worker 0 also writes the outputs below a folder."""
     config, model, run = given.train, given.model, given.run
+    code = commit()  # now, because somebody may edit the code while it trains
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
@@ -89,7 +94,8 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
 
     with states.locked() if worker.rank == 0 else nullcontext():
         if worker.rank == 0:
-            device_text = f"CPU, {threads} thread{'s' * (threads > 1)}" if target == "CPU" else target
+            threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
+            device_text = threads_used if target == "CPU" else target
             log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
         alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
         callbacks: list[Callback] = []
@@ -105,14 +111,14 @@ def train(given: params.Params, data_folder: Path, outputs: Path, interruption: 
             worker=worker,
             states=states,
             save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,
-            stop=interruption,
+            stop=request,
             callbacks=callbacks,
         )
-        # A newer run needs longer to get to its own outputs than these take to be written.
-        if interruption.orphaned():
-            raise Stopped("stopped before the outputs, since the DVC that started this is gone")
+        # If it is not gone yet, these outputs are written before a new run could get as far as its own.
+        if parent.gone():
+            raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
-            write_outputs(outputs, alexnet, history, batches, taken, model, split.generated)
+            write_outputs(outputs, alexnet, history, batches, taken, model, code, split.generated)
             if not run.keep_state:
                 states.clear()
         worker.wait_for_all()
@@ -134,10 +140,11 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
 def write_outputs(
     outputs: Path,
     alexnet: AlexNet,
-    history: loop.History,
+    history: History,
     batches: Batches,
     taken: dict[str, Any],
     model: params.Model,
+    code: str,
     generated: bool,
 ) -> None:
     """Write the checkpoint and the metrics below a folder."""
@@ -146,14 +153,14 @@ def write_outputs(
     save_seconds = time.perf_counter() - start
     mark = {"generated": True} if generated else {}
     write_json(outputs / paths.TRAIN_METRICS, metrics(alexnet, history, batches, model) | mark)
-    write_json(outputs / paths.TIMING, timing(history, batches, taken, save_seconds))
+    write_json(outputs / paths.TIMING, timing(history, batches, taken, code, save_seconds))
     for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
             write_text(curve, f"step\t{name}\n")
 
 
-def metrics(alexnet: AlexNet, history: loop.History, batches: Batches, model: params.Model) -> dict[str, int | float]:
+def metrics(alexnet: AlexNet, history: History, batches: Batches, model: params.Model) -> dict[str, int | float]:
     """Return what training came to and cost."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
@@ -174,8 +181,21 @@ def metrics(alexnet: AlexNet, history: loop.History, batches: Batches, model: pa
     return values
 
 
-def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_seconds: float) -> dict[str, Any]:
-    """Return how long training took, and on what; `save_seconds` is what the checkpoint took."""
+def commit() -> str:
+    """Return the commit of the code, and whether the code has changed since; `unknown` outside git."""
+    folders = ["stages", "alexnet"]
+    try:
+        name, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", *folders])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}, with changes since" if changes else name
+
+
+def timing(history: History, batches: Batches, taken: dict[str, Any], code: str, save_seconds: float) -> dict[str, Any]:
+    """Return how long training took, and with what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {
         "device_target": taken["device_target"],
@@ -187,4 +207,6 @@ def timing(history: loop.History, batches: Batches, taken: dict[str, Any], save_
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,
         "save_seconds": save_seconds + float(history.save_seconds.sum()),
+        "commit": code,
+        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__},
     }

@@ -232,7 +232,7 @@ def waits_for_signals(pid: int) -> bool:
     return bool(int(blocked, 16) >> signal.SIGINT - 1 & 1)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("command", INTERRUPTIBLE)
 def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, small: Path, checkpoint: Path) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")
@@ -300,8 +300,10 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
         "metrics/eval.json",
         "metrics/per_class.json",
         "plots/confusion.csv",
+        "predictions/filters.npy",
         "predictions/logits.npy",
     }
+    np.testing.assert_array_equal(np.load(small / "predictions" / "filters.npy"), network.conv1.weight.asnumpy())
     logits = np.load(small / "predictions" / "logits.npy")
     assert (logits.dtype, logits.shape) == (np.float32, (20, 10))
     np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)

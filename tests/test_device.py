@@ -7,6 +7,7 @@ import mindspore as ms
 import pytest
 
 from alexnet.runtime import device
+from alexnet.runtime.choices import TARGETS
 from alexnet.runtime.errors import InputError
 from tests.conftest import Run, one_line
 
@@ -39,6 +40,7 @@ def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypa
 SELECT = """
     import json, os, sys
     from alexnet.runtime import device
+from alexnet.runtime.choices import TARGETS
     from alexnet.runtime.errors import InputError
     try:
         found = device.select(*json.loads(sys.argv[1]))
@@ -84,7 +86,7 @@ def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
 @pytest.mark.parametrize(
     ("mode", "target", "sinks"),
     [("auto", "CPU", False), ("auto", "GPU", True), ("auto", "Ascend", True)]
-    + [(False, target, False) for target in device.TARGETS]
+    + [(False, target, False) for target in TARGETS]
     + [(True, "GPU", True), (True, "Ascend", True)],
 )
 def test_data_are_sunk_where_that_can_be(mode: bool | str, target: str, sinks: bool) -> None:

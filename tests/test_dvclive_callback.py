@@ -3,9 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import mindspore as ms
 import numpy as np
 import pytest
 from dvclive import Live
@@ -14,7 +12,9 @@ from mindspore import nn
 from mindspore.train import Accuracy, Model, RunContext
 from mindspore.train.callback import _InternalCallbackParam
 
+from alexnet.training import dvclive_callback
 from alexnet.training.dvclive_callback import DVCLiveCallback
+from alexnet.training.history import History
 
 
 def live(folder: Path) -> Live:
@@ -26,10 +26,12 @@ def curve(folder: Path, name: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[name.split("/")[-1]])) for row in csv.DictReader(file, delimiter="\t")]
 
 
-HISTORY = SimpleNamespace(
+HISTORY = History(
     loss=np.array([4, 3, 2, 1, 0.5, 0.25], np.float32),
     accuracy=np.array([0, 0.25, 0.5, 0.75, 1, 1], np.float32),
     learning_rate=np.full(6, 0.5, np.float32),
+    seconds=np.ones(6, np.float32),
+    save_seconds=np.zeros(6, np.float32),
     validation_loss=np.array([2, 1], np.float32),
     validation_accuracy=np.array([0.5, 0.75], np.float32),
 )
@@ -37,18 +39,14 @@ HISTORY = SimpleNamespace(
 
 
 def play(callback: DVCLiveCallback, first: int, last: int) -> None:
-    """Call a callback as a training does that goes on after `first` steps and is cut off after `last`."""
-    optimizer = SimpleNamespace(get_lr=lambda: ms.Tensor(0.5))
-    context = _InternalCallbackParam(history=HISTORY, batch_num=3, cur_step_num=first, optimizer=optimizer)
+    """Call a callback as a training does that resumes after `first` steps and is cut off after `last`."""
+    context = _InternalCallbackParam(history=HISTORY, batch_num=3, cur_step_num=first)
     run = RunContext(context)
     callback.on_train_begin(run)
     for step in range(first, last):
-        context.cur_step_num, context.net_outputs = step + 1, HISTORY.loss[step]
-        context.accuracy = HISTORY.accuracy[step]
+        context.cur_epoch_num, context.cur_step_num = step // 3 + 1, step + 1
         callback.on_train_step_end(run)
         if step % 3 == 2:
-            results = {name: getattr(HISTORY, f"validation_{name}")[step // 3] for name in ("loss", "accuracy")}
-            context.eval_results = results
             callback.on_train_epoch_end(run)
     if last == 6:
         callback.on_train_end(run)
@@ -67,7 +65,7 @@ def test_a_point_is_the_mean_since_the_one_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_a_training_gone_on_with_has_each_point_once(cut: int, tmp_path: Path) -> None:
+def test_a_resumed_training_has_each_point_once(cut: int, tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     play(DVCLiveCallback(live(whole), log_steps=2), 0, 6)
     play(DVCLiveCallback(live(resumed), log_steps=2), 0, cut)
@@ -76,6 +74,18 @@ def test_a_training_gone_on_with_has_each_point_once(cut: int, tmp_path: Path) -
     assert len(files) == 6
     for file in files:
         assert (resumed / file).read_text() == (whole / file).read_text()
+
+
+@pytest.mark.parametrize(("studio", "posts"), [({}, 0), ({"token": "t"}, 8)])
+def test_studio_hears_of_each_step_where_there_is_one(
+    studio: dict[str, str], posts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvclive_callback, "get_dvc_studio_config", lambda _: studio)
+    logger, calls = live(tmp_path), []
+    monkeypatch.setattr(logger, "post_data_to_studio", lambda: calls.append(logger.step))
+    callback = DVCLiveCallback(logger)
+    play(callback, 0, 6)
+    assert len(calls) == posts + 1, "DVCLive itself does at the end"
 
 
 def test_with_mindspores_model(tmp_path: Path) -> None:

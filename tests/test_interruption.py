@@ -1,12 +1,14 @@
 """Training that is killed, stopped, spoilt or doubled, in real processes; it must end with the same bytes."""
 
 import argparse
+import fcntl
 import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from hashlib import md5
 from pathlib import Path
@@ -131,7 +133,7 @@ def test_killed_while_a_state_is_written(workspace: Path, whole: str) -> None:
     assert outputs(workspace) == whole
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_the_state(number: signal.Signals, code: int, workspace: Path, whole: str) -> None:
     change(workspace, run={"save_checkpoint_steps": "epoch"})
     process = start(workspace, *TRAIN)
@@ -139,12 +141,73 @@ def test_a_signal_saves_the_state(number: signal.Signals, code: int, workspace: 
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == code
-    assert "state saved: the same command goes on from there" in output
+    assert "state saved: the same command resumes from there" in output
     assert "Traceback" not in output
     assert len(states(workspace)) == 1
     assert no_outputs(workspace)
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
     assert outputs(workspace) == whole
+
+
+def test_a_closed_terminal_saves_the_state(workspace: Path, whole: str) -> None:
+    change(workspace, run={"save_checkpoint_steps": "epoch"})
+    terminal, end = os.openpty()
+    process = subprocess.Popen(
+        # The shell sends a SIGHUP to its jobs when it gets one, beside the kernel's.
+        ("bash", "-c", 'trap "kill -HUP %1; wait" HUP; python -m stages train & wait; wait'),
+        cwd=workspace,
+        env=workspaces.environment(),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+    seen = b""
+    while b"epoch: 1 step: 2," not in seen:
+        seen += os.read(terminal, 4096)
+    (trainer,) = trainers(workspace)
+    os.close(terminal)
+    wait_until(lambda: not alive(trainer))
+    process.wait(timeout=60)
+    assert len(states(workspace)) == 1
+    assert no_outputs(workspace)
+    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+
+
+def test_nohup_ignores_a_closed_terminal(workspace: Path, whole: str) -> None:
+    process = start(workspace, "nohup", *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0
+    assert outputs(workspace) == whole
+
+
+def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
+    """What DVC's extension for VS Code reads: the summary, the curves, and DVCLive's signal file."""
+    process = start(workspace, *TRAIN)
+    seen: list[tuple[int, int, int]] = []
+    summary, signal_file = workspace / "dvclive/metrics.json", workspace / ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED"
+    curve = workspace / "dvclive/plots/metrics/train/loss.tsv"
+    while process.poll() is None:
+        time.sleep(0.02)
+        try:
+            marked = json.loads(signal_file.read_text(encoding="utf-8"))
+            shown = json.loads(summary.read_text(encoding="utf-8"))
+            points = curve.read_text(encoding="utf-8").splitlines()[1:]
+        except (OSError, ValueError):  # not there yet, or being written
+            continue
+        seen.append((marked["step"], shown["step"], len(points)))
+        assert marked["pid"] == process.pid
+    process.communicate()
+    assert process.returncode == 0
+    assert len({step for step, _, _ in seen}) > 3
+    assert seen == sorted(seen)
+    assert all(marked <= shown <= points for marked, shown, points in seen)
+    assert not signal_file.exists(), "DVCLive removes it when the training has ended"
 
 
 @pytest.mark.parametrize("harm", ["cut", "altered", "no checksum"])

@@ -14,7 +14,8 @@ from alexnet.model.architecture import CONVOLUTIONS
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
-from alexnet.training.loop import History, train
+from alexnet.training.history import History
+from alexnet.training.loop import train
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step

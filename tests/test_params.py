@@ -1,12 +1,16 @@
 import argparse
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from alexnet.model.architecture import WeightInit
+from alexnet.runtime.choices import ChosenAmpLevel, DeviceTarget
 from alexnet.runtime.errors import InputError
+from alexnet.training.batches import Flip
+from alexnet.training.schedule import Schedule
 from stages import params, zoo_flags
 from tests.conftest import ROOT, one_line
 
@@ -341,6 +345,14 @@ def test_no_field_has_a_default_and_each_says_what_is_allowed(section: str) -> N
     for key, field in schema.model_fields.items():
         assert field.is_required(), key
         assert field.description, key
+
+
+def test_named_values_stand_in_the_library_alone() -> None:
+    code = Path(params.__file__).read_text(encoding="utf-8")
+    for choice in (DeviceTarget, ChosenAmpLevel, Flip, WeightInit, Schedule):
+        names = {name for name in get_args(choice) if name not in ("auto", "default", "random")}
+        assert names
+        assert not [name for name in names if f'"{name}"' in code]
 
 
 def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:

@@ -2,15 +2,18 @@
 
 import inspect
 import json
+import subprocess
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
+import numpy as np
 import pytest
 
 from alexnet.kernels.choice import Kernels
 from alexnet.runtime import device
-from alexnet.runtime.stop import Interruption
+from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import loop
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
@@ -105,7 +108,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     for section, values in OTHER.items():
         assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers"}
     with pytest.raises(Reached):
-        train.train(before, Path("images"), folder, Interruption())
+        train.train(before, Path("images"), folder, StopRequest(), ParentWatch())
     model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
     assert taken["select"] == {"device_target": "GPU", "threads": 7, "workers": 1}
     assert {key: taken["hold_out"][key] for key in ("validation_images", "seed")} == {
@@ -144,7 +147,7 @@ def test_other_values_get_there_too(
     change(folder, **OTHER)
     change(folder, **changes)
     with pytest.raises(Reached):
-        train.train(params.read(), Path("images"), folder, Interruption())
+        train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
     assert taken["train"][key] == value
 
 
@@ -156,7 +159,7 @@ def test_kernels_and_precision_are_those_asked_for(
     change(folder, **OTHER)
     change(folder, train={"kernels": kernels, "amp_level": "O0"})
     with pytest.raises(Reached):
-        train.train(params.read(), Path("images"), folder, Interruption())
+        train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
     assert taken["AlexNet"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
 
 
@@ -166,11 +169,49 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     change(workspace, **TINY)
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
-    done = run("-m", "stages", "train", "--data_path", "images", "--epoch_size", "1", flag, value)
+    done = run(
+        "-m",
+        "stages",
+        "train",
+        "--data_path",
+        "images",
+        "--epoch_size",
+        "1",
+        flag,
+        value,
+        GIT_CEILING_DIRECTORIES=str(workspace.parent),
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("training on CPU, 1 threads\nepoch: 1 step: 1, loss is ")
+    assert done.stdout.startswith("training on CPU, 1 thread\nepoch: 1 step: 1, loss is ")
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
     assert f"{expected}/models/alexnet.ckpt" in written
     metrics = json.loads((workspace / expected / "metrics" / "train.json").read_text(encoding="utf-8"))
     assert metrics["epochs"] == 1
+    timing = json.loads((workspace / expected / "metrics" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["commit"] == "unknown"
+    assert timing["versions"] == {"MindSpore": ms.__version__, "NumPy": np.__version__}
+
+
+def commit_code(folder: Path) -> str:
+    """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
+    git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+    for arguments in (["init", "-q"], ["add", "stages", "alexnet"], ["commit", "-qm", "code"]):
+        subprocess.run([*git, *arguments], check=True)
+    return subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_changes_since_the_commit_are_said_when_they_are_of_code(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
+    assert train.commit() == "unknown"
+    code = commit_code(workspace)
+    change(workspace, train={"seed": 2})
+    assert train.commit() == code
+    with (workspace / "alexnet" / "model" / "network.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert train.commit() == f"{code}, with changes since"

@@ -109,7 +109,7 @@ def test_a_signal_stops_all_workers_at_one_step(workspace: Path, two: Path) -> N
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 143
-    assert "state saved: the same command goes on from there" in output
+    assert "state saved: the same command resumes from there" in output
     assert len(states(workspace)) == 1
     assert trainers(workspace) == []
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)

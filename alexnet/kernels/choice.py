@@ -1,16 +1,14 @@
 """Which kernels compute the layers of a network, and in which precision."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import mindspore as ms
 from mindspore import nn
 
 from alexnet.kernels import mindspore_layers, onednn, onednn_layers
+from alexnet.runtime.choices import AmpLevel, ChosenAmpLevel, ChosenKernels, KernelLibrary
 from alexnet.runtime.errors import InputError
-
-Library = Literal["onednn", "mindspore"]
-AmpLevel = Literal["O0", "O2"]
 
 FLOAT16_LOSS_SCALE = 1024.0
 """How much larger gradients are computed in float16, so that small ones do not become 0; the zoo's is 1024."""
@@ -26,7 +24,7 @@ class Kernels:
         batch statistics and the loss stay in float32.
     """
 
-    library: Library = "mindspore"
+    library: KernelLibrary = "mindspore"
     amp_level: AmpLevel = "O0"
 
     @property
@@ -59,9 +57,7 @@ MINDSPORE = Kernels()
 """MindSpore's operators in float32, which compute on any device and can be exported."""
 
 
-def choose(
-    library: Library | Literal["auto"], amp_level: AmpLevel | Literal["auto"], device_target: str, threads: int
-) -> Kernels:
+def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str, threads: int) -> Kernels:
     """Return the kernels for a device target of MindSpore's, and have oneDNN's compute with so many threads.
 
     `auto` takes oneDNN on a CPU where it is installed, and O2 where that is fast: off the CPU, and on CPUs with

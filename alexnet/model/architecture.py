@@ -9,8 +9,11 @@ from typing import Literal, NamedTuple
 
 from alexnet.cifar10 import CHANNELS
 
+WeightInit = Literal["default", "HeNormal"]
+"""How weights are initialised, see `alexnet.model.network.AlexNet`."""
 
-class Convolution(NamedTuple):
+
+class ConvolutionShape(NamedTuple):
     """A convolution, and whether a max-pooling follows it."""
 
     out_channels: int
@@ -21,11 +24,11 @@ class Convolution(NamedTuple):
 
 
 CONVOLUTIONS = (
-    Convolution(96, 11, 4, "valid", True),
-    Convolution(256, 5, 1, "same", True),
-    Convolution(384, 3, 1, "same", False),
-    Convolution(384, 3, 1, "same", False),
-    Convolution(256, 3, 1, "same", True),
+    ConvolutionShape(96, 11, 4, "valid", True),
+    ConvolutionShape(256, 5, 1, "same", True),
+    ConvolutionShape(384, 3, 1, "same", False),
+    ConvolutionShape(384, 3, 1, "same", False),
+    ConvolutionShape(256, 3, 1, "same", True),
 )
 POOL_SIZE, POOL_STRIDE = 3, 2
 HIDDEN_UNITS = 4096

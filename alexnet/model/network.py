@@ -1,7 +1,5 @@
 """The network: from raw 32x32 images to logits, resize and normalisation included."""
 
-from typing import Literal
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
@@ -15,6 +13,7 @@ from alexnet.model.architecture import (
     MINIMUM_SIZE,
     POOL_SIZE,
     POOL_STRIDE,
+    WeightInit,
     features,
 )
 from alexnet.runtime.errors import InputError
@@ -57,7 +56,7 @@ class AlexNet(nn.Cell):
         image_width: int,
         dropout_rate: float,
         batch_norm: bool = False,
-        weight_init: Literal["default", "HeNormal"] = "default",
+        weight_init: WeightInit = "default",
         seed: int = 0,
         kernels: Kernels = MINDSPORE,
     ) -> None:

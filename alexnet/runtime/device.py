@@ -4,15 +4,13 @@ import os
 
 import mindspore as ms
 
+from alexnet.runtime.choices import TARGETS
 from alexnet.runtime.errors import InputError
-
-TARGETS = ("Ascend", "GPU", "CPU")
-"""MindSpore's device targets, in the order `auto` tries them."""
 
 
 def available() -> list[str]:
     """Return the device targets this MindSpore and this machine have."""
-    found = []
+    found: list[str] = []
     for target in TARGETS:
         try:
             if ms.hal.is_available(target):

@@ -1,4 +1,4 @@
-"""What the library raises for its callers to tell apart, and how a command tells a person of it."""
+"""The errors that the library raises for its callers to tell apart, and how a command reports them."""
 
 import sys
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class InputError(Exception):
-    """A wrong value, file or machine, told in one line: what was found, what was expected, what to do."""
+    """A wrong value, file or machine, described in one line: what was found, what was expected and what to do."""
 
 
 class Stopped(Exception):  # noqa: N818  # not an error
@@ -14,14 +14,14 @@ class Stopped(Exception):  # noqa: N818  # not an error
 
 
 class WorkerError(Exception):
-    """A worker of a data-parallel training died; the message names it and its log."""
+    """A worker of a data-parallel training failed; the message says why, or where its log is."""
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end.
 
     Attributes:
-        exit_code: what it should exit with, as a shell has it: 130 for a Ctrl-C, 143 for a SIGTERM.
+        exit_code: the code to exit with, as shells define it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -34,6 +34,11 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def describe(error: OSError) -> str:
+    """Return the reason and the file, where they are known."""
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+
+
 def tell(message: str) -> None:
     """Print an error as one line on standard error."""
     print(f"ERROR: {printable(' '.join(message.split()))}", file=sys.stderr)
@@ -41,10 +46,10 @@ def tell(message: str) -> None:
 
 @contextmanager
 def exit_on_failure() -> Iterator[None]:
-    """Turn a failure in the body into one line on standard error and the end of the process; a bug is no failure.
+    """Report a failure of the body in one line on standard error and end the process. A bug keeps its traceback.
 
-    Exits with 2 for an InputError, with 1 for an OSError (a full disk, a folder that cannot be written) and for a
-    WorkerError, with 130 for a Ctrl-C and 143 for a SIGTERM.
+    The exit code is 2 for an InputError; 1 for an OSError (a full disk, a folder that cannot be written) and for a
+    WorkerError; and that of the signal for an interruption.
     """
     try:
         yield
@@ -52,7 +57,7 @@ def exit_on_failure() -> Iterator[None]:
         tell(str(error))
         sys.exit(2)
     except OSError as error:
-        tell(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        tell(describe(error))
         sys.exit(1)
     except WorkerError as error:
         tell(str(error))

@@ -3,11 +3,11 @@
 import psutil
 
 LAUNCHED = "ALEXNET_LAUNCHED"
-"""Set in the environment of workers that must not outlive what launched them."""
+"""This variable is set in the environment of processes that must not outlive the one that started them."""
 
 
 def alive(process: psutil.Process) -> bool:
-    """Tell whether a process still runs; one that ended and was not waited for yet does not."""
+    """Return whether a process is still running; one that has ended but was not waited for is not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,10 +1,10 @@
-"""Whether a command should end early: it was sent a signal, or the DVC that started it is gone."""
+"""When a command should end early: a signal asked it to, or the process that started it is gone."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,55 +14,51 @@ from alexnet.runtime.errors import Interrupted
 from alexnet.runtime.processes import LAUNCHED, alive
 
 POLL_SECONDS = 1
-"""From one look for those that started this process to the next."""
+"""How often ParentWatch looks."""
 
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-_BETWEEN = ("sh", "bash", "dash", "zsh", "fish", "ksh", "msrun")
+_INTERMEDIARIES = ("sh", "bash", "dash", "zsh", "fish", "ksh", "msrun")
 """Processes that DVC may stand behind: the shell that it runs a stage with, the launcher of workers."""
 
 
-class Interruption:
-    """Asked as a function, tells whether to end early; `signal` is then the reason. A second signal ends at once.
+class StopRequest:
+    """Whether a signal has asked this process to end. Call it to find out.
 
-    Make it before NumPy and MindSpore are imported: signals are blocked in this thread and in those started later, and
-    are waited for in one of their own. A handler would not do: while a graph runs, MindSpore has its own, which turns
-    a SIGINT into a SIGTERM.
+    SIGINT (Ctrl-C) and SIGTERM ask, and so does SIGHUP (a closed terminal) unless it is ignored, as under `nohup`. A
+    second SIGINT or SIGTERM ends the process at once. A second SIGHUP does not, because a closing terminal may send
+    two: the kernel sends one, the shell another.
+
+    Attributes:
+        signal: the one that asked first, or None.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._raises = self._raised = False
-        # Run by hand, a stage may well outlive what started it (nohup); under DVC, another one would be started
-        # beside it, and the two would write the same files. Workers go with their launcher.
-        self._ancestors = _ancestors() if {"DVC_ROOT", LAUNCHED} & os.environ.keys() else []
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def listen(self) -> None:
+        """Start to take signals. Call it before NumPy and MindSpore are imported.
+
+        The signals are blocked in this thread and in those started later, and one thread of our own waits for them. A
+        signal handler would not do: while a graph runs, MindSpore installs its own, which turns SIGINT into SIGTERM.
+        """
+        taken = {signal.SIGINT, signal.SIGTERM}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            taken.add(signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, taken)
         signal.signal(signal.SIGUSR1, self._raise)
-        for task in (self._wait, self._watch) if self._ancestors else (self._wait,):
-            threading.Thread(target=task, daemon=True).start()
+        threading.Thread(target=self._wait, args=(taken,), daemon=True).start()
 
-    def _wait(self) -> None:
-        self.signal = signal.Signals(signal.sigwait(_SIGNALS))
-        # Handlers run in the main thread; this one also ends what that waits for, a connection say.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        os._exit(128 + signal.sigwait(_SIGNALS))
-
-    def _watch(self) -> None:
-        while not self.orphaned():
-            time.sleep(POLL_SECONDS)
+    def ask(self) -> None:
+        """Ask this process to end, as a SIGTERM does, unless it has been asked already."""
         if self.signal is None:
             os.kill(os.getpid(), signal.SIGTERM)
-
-    def _raise(self, *_: Any) -> None:
-        if self.signal and self._raises and not self._raised:
-            self._raised = True
-            raise Interrupted(self.exit_code)
 
     def __call__(self) -> bool:
         return self.signal is not None
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Have a signal raise Interrupted in the main thread while the context lasts; one from before does at once."""
+        """Raise Interrupted in the main thread when a signal comes while the context lasts, or came before it."""
         self._raises = True
         try:
             self._raise()
@@ -70,14 +66,52 @@ class Interruption:
         finally:
             self._raises = False
 
-    def orphaned(self) -> bool:
-        """Tell whether DVC or a launcher started this process and is gone."""
-        return not all(alive(process) for process in self._ancestors)
-
     @property
     def exit_code(self) -> int:
-        """What the process should exit with, as a shell has it."""
+        """The code to exit with, as shells define it: 128 and the number of the signal."""
         return 128 + (self.signal or signal.SIGTERM)
+
+    def _wait(self, taken: set[signal.Signals]) -> None:
+        self.signal = signal.Signals(signal.sigwait(taken))
+        # Python runs signal handlers in the main thread; this one also interrupts a system call made there, such as
+        # reading from a connection.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        second = signal.sigwait(taken)
+        while second == signal.SIGHUP:
+            second = signal.sigwait(taken)
+        os._exit(128 + second)
+
+    def _raise(self, *_: Any) -> None:
+        if self.signal and self._raises and not self._raised:
+            self._raised = True
+            raise Interrupted(self.exit_code)
+
+
+class ParentWatch:
+    """Whether the DVC or the launcher that started this process is gone.
+
+    A command typed by hand may outlive what started it, as under `nohup`, and is not watched. Under DVC, the next
+    `dvc repro` would start the stage again, and two processes would write the same files; workers must end with their
+    launcher.
+    """
+
+    def __init__(self) -> None:
+        self._ancestors: list[psutil.Process] = []
+
+    def start(self, when_gone: Callable[[], None]) -> None:
+        """Watch from now on, and call `when_gone` once, in another thread, when one of the processes has ended."""
+        if {"DVC_ROOT", LAUNCHED} & os.environ.keys():
+            self._ancestors = _ancestors()
+            threading.Thread(target=self._watch, args=(when_gone,), daemon=True).start()
+
+    def gone(self) -> bool:
+        """Return whether one of the watched processes has ended."""
+        return not all(alive(process) for process in self._ancestors)
+
+    def _watch(self, when_gone: Callable[[], None]) -> None:
+        while not self.gone():
+            time.sleep(POLL_SECONDS)
+        when_gone()
 
 
 def _ancestors() -> list[psutil.Process]:
@@ -85,6 +119,6 @@ def _ancestors() -> list[psutil.Process]:
     chain = []
     for process in psutil.Process().parents():
         chain.append(process)
-        if process.name() not in _BETWEEN:
+        if process.name() not in _INTERMEDIARIES:
             break
     return chain

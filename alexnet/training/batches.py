@@ -10,6 +10,9 @@ from alexnet.cifar10 import NUM_CLASSES, Split
 from alexnet.model.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
 from alexnet.runtime.errors import InputError
 
+Flip = Literal["random", "alternating"]
+"""How images are mirrored, see `Batches`."""
+
 DROPOUT_STEPS = 1 << 16
 """The dropout rate is taken in steps of one such part: 16 random bits an output are drawn faster than a float32."""
 
@@ -40,7 +43,7 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
     held = np.zeros(len(split), bool)
     for label in range(NUM_CLASSES):
         held[order[labels == label][:per_class]] = True
-    kept, validation = (Split(split.images[of], split.labels[of], split.generated) for of in (~held, held))
+    kept, validation = (Split(split.images[part], split.labels[part], split.generated) for part in (~held, held))
     return kept, validation
 
 
@@ -104,7 +107,7 @@ class Batches(Sequence[Batch]):
         dropout_rate: float,
         seed: int,
         crop_padding: int = 4,
-        flip: Literal["random", "alternating"] = "random",
+        flip: Flip = "random",
         rank: int = 0,
         workers: int = 1,
     ) -> None:
@@ -143,8 +146,8 @@ class Batches(Sequence[Batch]):
             shape = self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS
             draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
             keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
-        mine = self._shard
-        return Batch(images[mine], self.labels(step), None if keep is None else keep[mine])
+        shard = self._shard
+        return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
     def labels(self, step: int) -> np.ndarray:
         """Return the labels of a step's batch alone."""

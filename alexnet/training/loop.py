@@ -1,8 +1,7 @@
-"""Training: one loop over all steps, readable from top to bottom, that can be stopped anywhere and gone on with."""
+"""Training: one loop over all steps, readable from top to bottom, that can be stopped and resumed anywhere."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
@@ -10,10 +9,11 @@ from mindspore.train import Callback, RunContext
 from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 
 from alexnet.cifar10 import Split
-from alexnet.evaluation.evaluate import Evaluation, cross_entropy, evaluate
+from alexnet.evaluation.evaluate import Evaluation, evaluate
 from alexnet.model.network import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
+from alexnet.training.history import History, measure
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.state import States
@@ -21,31 +21,8 @@ from alexnet.training.step import Step
 from alexnet.training.workers import ALONE, Worker
 
 CHECK_STEPS = 100
-"""Steps from one look for values that are not finite to the next. The loss is looked at in every step, but on the CPU
-ReLU and max-pooling turn NaN into 0, so that it can stay finite while the weights are lost."""
-
-
-@dataclass(frozen=True)
-class History:
-    """What a training came to: of each step, in order, arrays of shape (steps,); of each epoch, of shape (epochs,).
-
-    All are float32.
-
-    loss: the mean cross entropy over the global batch, before the step's update and without label smoothing.
-    accuracy: of the global batch, before the step's update.
-    learning_rate: of the step's update.
-    seconds: how long the step took, the wait for its batch included.
-    save_seconds: how long saving the state after the step took, 0 where it was not saved.
-    validation_loss, validation_accuracy: after the epoch; NaN without validation images.
-    """
-
-    loss: np.ndarray
-    accuracy: np.ndarray
-    learning_rate: np.ndarray
-    seconds: np.ndarray
-    save_seconds: np.ndarray
-    validation_loss: np.ndarray
-    validation_accuracy: np.ndarray
+"""How often all weights are checked for NaN and infinity. The loss is checked at every step, but on the CPU ReLU and
+max-pooling turn NaN into 0, so that it can stay finite although the weights are not."""
 
 
 def train(
@@ -71,25 +48,22 @@ def train(
         dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
             result is the same.
         worker: which of how many this process is; their gradients are averaged.
-        states: where worker 0 saves the state and finds it again; None saves none. A state found there is gone on
-            from, and the result is the same, bit for bit on the CPU, as without the interruption.
+        states: where worker 0 saves the state and looks for one; None saves none. From a state found there the training
+            resumes, with the same result, bit for bit on the CPU, as without the interruption.
         save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch.
         stop: asked after each step whether to end early.
         callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
             global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; before the first
-            step, those of the state gone on from, or 0), `net_outputs` (the loss, a float32), `accuracy` (of the
-            batch), `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch
-            with validation images, `eval_results` with their `loss` and `accuracy`.
+            step, those of the state that the training resumes from, or 0), `net_outputs` (the loss, a float32),
+            `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch with
+            validation images, `eval_results` with their `loss` and `accuracy`.
 
     Raises Stopped, the state saved, when `stop` says so to any worker, and InputError, the states before kept, when
     the loss, a weight or a momentum becomes NaN or infinite (a gradient that does makes its momentum so).
     """
     steps, steps_per_epoch = len(batches), batches.steps_per_epoch
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
-    history = History(
-        *(np.zeros(steps, np.float32) for _ in range(5)),
-        *(np.full(batches.epoch_size, np.nan, np.float32) for _ in range(2)),
-    )
+    history = History.empty(steps, batches.epoch_size)
     train_step = Step(network, recipe, worker)
     first = _restore(states, train_step, history, worker) if states else 0
     sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
@@ -110,11 +84,9 @@ def train(
         for step in range(first, steps):
             start = time.perf_counter()
             logits = sunk_step() if sunk_step else train_step(batches[step], rates[step])
-            labels = batches.labels(step)
-            loss = cross_entropy(logits, labels).mean()
-            accuracy = (logits.argmax(axis=1) == labels).mean()
-            history.loss[step], history.accuracy[step], asked = worker.mean(loss, accuracy, stop())
-            history.learning_rate[step] = rates[step]
+            measured = measure(logits, batches.labels(step))
+            *means, asked = worker.mean(*measured.values(), stop())
+            history.record(step, dict(zip(measured, means, strict=True)) | {"learning_rate": rates[step]})
             history.seconds[step] = time.perf_counter() - start
 
             done = step + 1
@@ -122,7 +94,7 @@ def train(
             if not np.isfinite(history.loss[step]):
                 raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, recipe)
             context.cur_epoch_num, context.cur_step_num = epoch, done
-            context.net_outputs, context.accuracy = history.loss[step], history.accuracy[step]
+            context.net_outputs = history.loss[step]
             observers.on_train_step_end(run)
             save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
             if save or done % CHECK_STEPS == 0 or done == steps:
@@ -132,12 +104,9 @@ def train(
             if step_of_epoch == steps_per_epoch:
                 if validation:
                     result = _validate(train_step, network, validation, batches.batch_size)
-                    history.validation_loss[epoch - 1] = result.loss
-                    history.validation_accuracy[epoch - 1] = result.accuracy
-                    context.eval_results = {
-                        "loss": history.validation_loss[epoch - 1],
-                        "accuracy": history.validation_accuracy[epoch - 1],
-                    }
+                    values = {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
+                    history.record(epoch - 1, values)
+                    context.eval_results = {"loss": result.loss, "accuracy": result.accuracy}
                 observers.on_train_epoch_end(run)
 
             if save and states and worker.rank == 0:
@@ -168,15 +137,16 @@ def _save(states: States, epoch: int, step: int, done: int, train_step: Step, hi
 
 
 def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
-    # Returns how many steps are done. Worker 0 reads and tells the others, who may be on machines without its disk.
+    # Returns how many steps are done. Worker 0 reads the state and sends it to the others, which may be on machines
+    # without its disk.
     values = states.newest() if worker.rank == 0 else None
     done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
 
-    def told(name: str, own: np.ndarray) -> np.ndarray:
-        return worker.broadcast(values[name] if values else own)
+    def received(name: str, like: np.ndarray) -> np.ndarray:
+        return worker.broadcast(values[name] if values else like)
 
     if done:
-        train_step.set({name: told(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
+        train_step.set({name: received(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
         for name, array in vars(history).items():
-            array[:] = told(f"history.{name}", array)
+            array[:] = received(f"history.{name}", array)
     return done

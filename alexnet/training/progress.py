@@ -1,8 +1,10 @@
-"""What a person sees of a training: the model zoo's log line, and a bar on a terminal."""
+"""What a person sees of a training: the model zoo's log lines, a line for each epoch, and a bar on a terminal."""
 
 import logging
+import time
 from typing import Any
 
+import numpy as np
 from mindspore.train import Callback, RunContext
 from tqdm import tqdm
 
@@ -10,24 +12,30 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """Log `epoch: 1 step: 1, loss is 2.2791853` every so many steps, from the first on, steps counted in the epoch.
+    """Log lines about the loss, and what each epoch came to.
 
-    On a terminal, a bar on standard error shows the images seen, images/s and the time left.
+    Every `log_steps` steps, from the first one on, there is a line `epoch: 1 step: 1, loss is 2.2791853`, with steps
+    counted within the epoch. At the end of each epoch there is one with its mean loss and accuracy, its last learning
+    rate, images/s (since the start of the epoch or of this process), the time left, and the validation's loss and
+    accuracy where there is one. On a terminal, one bar on standard error shows the images, images/s and the time left
+    of the whole training.
 
     Args:
-        log_steps: steps from one line to the next.
+        log_steps: how many steps there are from one line to the next.
     """
 
     def __init__(self, log_steps: int) -> None:
         super().__init__()
         self._log_steps = log_steps
         self._bar: tqdm[Any] | None = None
+        self._epoch_start = (0, 0.0)  # the step before it, and when
 
     def on_train_begin(self, run_context: RunContext) -> None:
         context = run_context.original_args()
         images = context.epoch_num * context.batch_num * context.batch_size
         seen = context.cur_step_num * context.batch_size  # before an interruption
         self._bar = tqdm(total=images, initial=seen, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True)
+        self._epoch_start = context.cur_step_num, time.monotonic()
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         context = run_context.original_args()
@@ -36,6 +44,26 @@ class Progress(Callback):
             log.info("epoch: %d step: %d, loss is %s", context.cur_epoch_num, step, context.net_outputs)
         if self._bar is not None:
             self._bar.update(context.batch_size)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        context = run_context.original_args()
+        history, epoch, done = context.history, context.cur_epoch_num, context.cur_step_num
+        first, start = self._epoch_start
+        now = time.monotonic()
+        seconds_per_step = (now - start) / (done - first)
+        steps = slice(done - context.batch_num, done)
+        parts = [
+            f"loss {history.loss[steps].mean(dtype=np.float64):.4f}",
+            f"accuracy {history.accuracy[steps].mean(dtype=np.float64):.4f}",
+            f"learning rate {history.learning_rate[done - 1]:.3g}",
+        ]
+        if np.isfinite(history.validation_loss[epoch - 1]):
+            parts.append(f"validation loss {history.validation_loss[epoch - 1]:.4f}")
+            parts.append(f"validation accuracy {history.validation_accuracy[epoch - 1]:.4f}")
+        left = (context.epoch_num * context.batch_num - done) * seconds_per_step
+        parts += [f"{context.batch_size / seconds_per_step:.0f} images/s", f"{tqdm.format_interval(left)} left"]
+        log.info("epoch %d of %d: %s", epoch, context.epoch_num, ", ".join(parts))
+        self._epoch_start = done, now
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:

@@ -1,0 +1,22 @@
+"""The values of parameters that name a device or a precision, in a module that imports nothing slow."""
+
+from typing import Literal, get_args
+
+Target = Literal["Ascend", "GPU", "CPU"]
+"""MindSpore's device targets."""
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+"""The device targets, in the order in which `auto` tries them."""
+
+DeviceTarget = Literal["auto", Target]
+
+AmpLevel = Literal["O0", "O2"]
+"""The levels of mixed precision, see `alexnet.kernels.choice`."""
+
+ChosenAmpLevel = Literal["auto", AmpLevel]
+"""`auto` is O2 where the device is fast at it."""
+
+KernelLibrary = Literal["onednn", "mindspore"]
+"""What can compute the layers, see `alexnet.kernels.choice`."""
+
+ChosenKernels = Literal["auto", KernelLibrary]
