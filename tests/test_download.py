@@ -185,8 +185,8 @@ def test_an_address_with_a_query(server: _Server, get: Get) -> None:
     assert is_whole(get(f"{server.url}/page?x=good"))
 
 
-@pytest.mark.parametrize("present", [GOOD, OTHER, b""])
-@pytest.mark.parametrize("md5", [MD5, None])
+@pytest.mark.parametrize("present", [GOOD, OTHER, b""], ids=["the same", "another", "nothing"])
+@pytest.mark.parametrize("md5", [MD5, None], ids=["its MD5", "any MD5"])
 def test_what_stood_there_is_replaced(
     present: bytes, md5: str | None, server: _Server, get: Get, tmp_path: Path
 ) -> None:
