@@ -16,6 +16,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from alexnet.kernels import onednn
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import write_json
 from benchmarks import machine
@@ -37,7 +38,12 @@ def main() -> None:
     given = params.read()
     torch = torch_version(options.torch_python) if options.torch_python else None
     plan = QUICK if options.quick else Plan(thread_counts(machine.cores()))
-    plan = replace(plan, repetitions=options.repetitions or plan.repetitions)
+    plan = replace(
+        plan,
+        repetitions=options.repetitions or plan.repetitions,
+        amp_levels=machine.precisions(),
+        kernels=("onednn", "mindspore") if onednn.available() else ("mindspore",),
+    )
     if options.output.is_dir():
         raise InputError(f"--output is {options.output}, which is a folder, expected a file")
     options.output.parent.mkdir(parents=True, exist_ok=True)

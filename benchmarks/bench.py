@@ -8,6 +8,7 @@ from typing import Any
 
 from alexnet.cifar10 import NUM_CLASSES
 from alexnet.model.architecture import training_pflop
+from alexnet.runtime.choices import AmpLevel, KernelLibrary
 from alexnet.training.recipe import Recipe
 from benchmarks import measure, pictures
 
@@ -15,8 +16,9 @@ Row = dict[str, Any]
 """Figures by name; lists are seconds a call, one for each repetition."""
 
 ZOO_BATCH_SIZE, ZOO_DROPOUT_RATE = 32, 0.5
-ZOO_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
-"""The zoo's recipe, whatever params.yaml has."""
+"""The zoo's input pipeline, whatever params.yaml has."""
+STEP_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
+"""The zoo's, as the recipe of the steps that are measured alone."""
 PIPELINE_IMAGES = 50_000
 """MindSpore's `Cifar10Dataset` reads no other number."""
 
@@ -34,7 +36,9 @@ class Plan:
     repetitions: of every case, at most.
     matmul_size: rows and columns of the matrices.
     pipeline_size, pipeline_batches: pixels that the zoo's pipeline resizes to, and batches that a repetition reads.
-    steps: image size in pixels and batch size of each training step; the first is measured with each of `threads`.
+    steps: image size in pixels, batch size and batch normalisation of each training step.
+    amp_levels: precisions that are measured.
+    kernels: what computes the layers; each is measured.
     evaluation_images, evaluation_batch_sizes: images that a repetition evaluates, and how many at a time.
     changes: values in place of those in params.yaml, by section.
     """
@@ -44,9 +48,11 @@ class Plan:
     matmul_size: int = 3072
     pipeline_size: int = 227
     pipeline_batches: int = 125
-    steps: tuple[tuple[int, int], ...] = ((227, 32), (227, 128), (128, 128), (96, 64), (96, 128))
+    steps: tuple[tuple[int, int, bool], ...] = ((96, 128, True), (128, 128, True), (227, 32, False))
+    amp_levels: tuple[AmpLevel, ...] = ("O0",)
+    kernels: tuple[KernelLibrary, ...] = ("mindspore",)
     evaluation_images: int = 1000
-    evaluation_batch_sizes: tuple[int, ...] = (10, 100, 500, 1000)
+    evaluation_batch_sizes: tuple[int, ...] = (100, 500)
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -56,7 +62,7 @@ QUICK = Plan(
     matmul_size=256,
     pipeline_size=67,
     pipeline_batches=2,
-    steps=((67, 4),),
+    steps=((67, 4, True),),
     evaluation_images=20,
     evaluation_batch_sizes=(10,),
     changes={"model": {"image_height": 67, "image_width": 67}, "train": {"batch_size": 4}},
@@ -89,7 +95,7 @@ class Bench:
         self._threads = plan.threads[-1]
         self._model = self._params["model"] | {"weight_init": train["weight_init"]}
         self._recipe = {of.name: train[of.name] for of in fields(Recipe)}
-        self._peaks: dict[int, float] = {}
+        self._peaks: dict[tuple[AmpLevel, int], float] = {}
 
     def _run(self, module: str, case: str, **arguments: Any) -> Row:
         sizes = (f"{name} {value}" for name, value in arguments.items() if isinstance(value, int))
@@ -97,12 +103,14 @@ class Bench:
         return measure.run(module, case, repetitions=self._plan.repetitions, **arguments)
 
     def matmul(self) -> list[Row]:
-        """Float32 matrix product in NumPy: the peak that training steps are compared with."""
+        """Matrix product: the peak that training steps are compared with."""
         size, rows = self._plan.matmul_size, []
-        for threads in self._plan.threads:
-            done = self._run("machine", "matmul", size=size, threads=threads)
-            self._peaks[threads] = 2 * size**3 / median(done["seconds"]) / 1e9
-            rows.append({"size": size, "threads": threads, "gflop_per_second": self._peaks[threads]} | done)
+        for amp_level in self._plan.amp_levels:
+            for threads in self._plan.threads:
+                done = self._run("machine", "matmul", size=size, threads=threads, amp_level=amp_level)
+                self._peaks[amp_level, threads] = 2 * size**3 / median(done["seconds"]) / 1e9
+                row = {"amp_level": amp_level, "size": size, "threads": threads}
+                rows.append(row | {"gflop_per_second": self._peaks[amp_level, threads]} | done)
         return rows
 
     def pipeline(self) -> list[Row]:
@@ -125,53 +133,77 @@ class Bench:
         return rows
 
     def step(self) -> list[Row]:
-        """Training step of the zoo's recipe, alone."""
+        """Training step, alone, with each kind of kernel and in each precision; beside PyTorch, where there is one."""
         if not self._peaks:
             self.matmul()
-        fewer = ((*self._plan.steps[0], threads) for threads in self._plan.threads[:-1])
-        rows = []
-        for image_size, batch_size, threads in (*((*step, self._threads) for step in self._plan.steps), *fewer):
-            sizes = {"batch_size": batch_size, "threads": threads}
-            model = {"image_height": image_size, "image_width": image_size, "dropout_rate": ZOO_DROPOUT_RATE}
-            done = self._run("cases", "step", model=model | {"num_classes": NUM_CLASSES}, recipe=ZOO_RECIPE, **sizes)
-            seconds = median(done["seconds"])
-            speed = training_pflop(NUM_CLASSES, image_size, image_size, batch_size) * 1e6 / seconds
-            row = {
-                "image_size": image_size,
-                **sizes,
-                "ms": 1000 * seconds,
-                "images_per_second": batch_size / seconds,
-                "gflop_per_second": speed,
-                "share_of_peak": speed / self._peaks[threads],
+        threads, rows = self._threads, []
+        for image_size, batch_size, batch_norm in self._plan.steps:
+            sizes = {"image_size": image_size, "batch_size": batch_size, "batch_norm": batch_norm}
+            model = {
+                "num_classes": NUM_CLASSES,
+                "image_height": image_size,
+                "image_width": image_size,
+                "dropout_rate": 0.0,
+                "batch_norm": batch_norm,
             }
-            rows.append(row | done | (self._torch_step(image_size, sizes, seconds) if self._torch_python else {}))
+            for amp_level in self._plan.amp_levels:
+                torch = self._torch_step(sizes, amp_level)
+                # MindSpore's kernels compute in float16 at O2, for which CPUs have no fast instructions.
+                for kernels in self._plan.kernels if amp_level == "O0" else ("onednn",):
+                    done = self._run(
+                        "cases",
+                        "step",
+                        model=model,
+                        recipe=STEP_RECIPE,
+                        batch_size=batch_size,
+                        threads=threads,
+                        kernels=kernels,
+                        amp_level=amp_level,
+                    )
+                    seconds = median(done["seconds"])
+                    speed = training_pflop(NUM_CLASSES, image_size, image_size, batch_size) * 1e6 / seconds
+                    row = {
+                        **sizes,
+                        "amp_level": amp_level,
+                        "kernels": kernels,
+                        "ms": 1000 * seconds,
+                        "images_per_second": batch_size / seconds,
+                        "share_of_peak": speed / self._peaks[amp_level, threads],
+                        "memory_gb": done["memory_gb"],
+                    }
+                    if torch:
+                        best = min(torch["torch_ms"], torch["channels_last_ms"])
+                        row |= torch | {"times_torch": best / row["ms"]}
+                    rows.append(row | {"seconds": done["seconds"]})
         return rows
 
-    def _torch_step(self, image_size: int, sizes: Row, ours: float) -> Row:
+    def _torch_step(self, sizes: Row, amp_level: AmpLevel) -> Row:
+        # The milliseconds of a step in PyTorch, in its default and in its channels_last memory format.
         row: Row = {}
-        for name, channels_last in (("torch", False), ("channels_last", True)):
+        for name, channels_last in (("torch", False), ("channels_last", True)) if self._torch_python else ():
             done = self._run(
                 "torch_step",
                 "step",
                 python=self._torch_python,
-                image_size=image_size,
-                dropout_rate=ZOO_DROPOUT_RATE,
+                threads=self._threads,
+                amp_level=amp_level,
                 channels_last=channels_last,
                 **sizes,
-                **ZOO_RECIPE,
+                **STEP_RECIPE,
             )
-            seconds = median(done["seconds"])
-            row |= {f"{name}_ms": 1000 * seconds, f"times_{name}": seconds / ours, f"{name}_seconds": done["seconds"]}
+            row |= {f"{name}_ms": 1000 * median(done["seconds"]), f"{name}_seconds": done["seconds"]}
         return row
 
     def evaluation(self) -> list[Row]:
         """Evaluation of the network of params.yaml."""
         sizes = {"images": self._plan.evaluation_images, "threads": self._threads}
         rows = []
-        for batch_size in self._plan.evaluation_batch_sizes:
-            done = self._run("cases", "evaluation", model=self._model, batch_size=batch_size, **sizes)
-            row = {"image_size": self._model["image_height"], "batch_size": batch_size, **sizes}
-            rows.append(row | {"images_per_second": sizes["images"] / median(done["seconds"])} | done)
+        for kernels in self._plan.kernels:
+            for batch_size in self._plan.evaluation_batch_sizes:
+                chosen = {"kernels": kernels, "amp_level": "O0"}
+                done = self._run("cases", "evaluation", model=self._model, batch_size=batch_size, **sizes, **chosen)
+                row = {"image_size": self._model["image_height"], "batch_size": batch_size, **sizes, **chosen}
+                rows.append(row | {"images_per_second": sizes["images"] / median(done["seconds"])} | done)
         return rows
 
     def state(self) -> list[Row]:
@@ -185,7 +217,8 @@ class Bench:
         sizes = {"batch_size": self._params["train"]["batch_size"], "threads": self._threads}
         params = self._params | {"train": self._params["train"] | {"threads": self._threads}}
         done = self._run("stage", "stage", folder=str(self._folder / "stage"), params=params)
-        bare = self._run("cases", "step", model=self._model, recipe=self._recipe, **sizes)
+        chosen = {name: self._params["train"][name] for name in ("kernels", "amp_level")}
+        bare = self._run("cases", "step", model=self._model, recipe=self._recipe, **sizes, **chosen)
         bare_s, step_s, save_s = (median(times) for times in (bare["seconds"], done["seconds"], done["save_seconds"]))
         steps = self._params["run"]["save_checkpoint_steps"]
         if steps == "epoch":

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from alexnet.evaluation.evaluate import evaluate
+from alexnet.kernels.choice import choose
 from alexnet.model.network import AlexNet
 from alexnet.runtime import device
+from alexnet.runtime.choices import ChosenAmpLevel, ChosenKernels
 from alexnet.training.batches import Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States
@@ -17,20 +19,36 @@ from benchmarks.measure import repeat, serve
 
 
 def step(
-    model: dict[str, Any], recipe: dict[str, Any], batch_size: int, threads: int, repetitions: int
+    model: dict[str, Any],
+    recipe: dict[str, Any],
+    batch_size: int,
+    threads: int,
+    kernels: ChosenKernels,
+    amp_level: ChosenAmpLevel,
+    repetitions: int,
 ) -> dict[str, Any]:
     """Do training steps and nothing else. `model` is what AlexNet takes, `recipe` what Recipe does."""
-    _, taken = device.select("CPU", threads)
-    train_step = Step(AlexNet(**model), Recipe(**recipe))
+    target, taken = device.select("CPU", threads)
+    chosen = choose(kernels, amp_level, target, taken)
+    train_step = Step(AlexNet(**model, kernels=chosen), Recipe(**recipe))
     batch = Batches(pictures.split(batch_size), 1, batch_size, model["dropout_rate"], seed=1)[0]
     rate = np.float32(recipe["learning_rate"])
     return {"threads": taken, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
 
 
-def evaluation(model: dict[str, Any], batch_size: int, images: int, threads: int, repetitions: int) -> dict[str, Any]:
+def evaluation(
+    model: dict[str, Any],
+    batch_size: int,
+    images: int,
+    threads: int,
+    kernels: ChosenKernels,
+    amp_level: ChosenAmpLevel,
+    repetitions: int,
+) -> dict[str, Any]:
     """Evaluate `images` images, compilation included, as the stage does."""
-    _, taken = device.select("CPU", threads)
-    network, split = AlexNet(**model), pictures.split(images)
+    target, taken = device.select("CPU", threads)
+    chosen = choose(kernels, amp_level, target, taken)
+    network, split = AlexNet(**model, kernels=chosen), pictures.split(images)
     return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
 
 

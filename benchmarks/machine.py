@@ -1,4 +1,4 @@
-"""The machine: what it is, and the most that it computes."""
+"""The machine: what it is, and how fast it multiplies matrices, which bounds how fast it trains."""
 
 import os
 import platform
@@ -10,6 +10,9 @@ import numpy as np
 import psutil
 from threadpoolctl import threadpool_limits
 
+from alexnet.kernels import onednn
+from alexnet.kernels.onednn import ArrayMemory, Layout, Memory, Program
+from alexnet.runtime.choices import AmpLevel
 from benchmarks.measure import repeat, serve
 
 
@@ -28,15 +31,36 @@ def describe() -> dict[str, Any]:
         "load_average": round(psutil.getloadavg()[0], 2),
         "python": platform.python_version(),
         "mindspore": version("mindspore"),
+        **({"onednn": onednn.version()} if onednn.available() else {}),
         "numpy": version("numpy"),
     }
 
 
-def matmul(size: int, threads: int, repetitions: int) -> dict[str, Any]:
-    """Multiply two float32 matrices of shape (size, size) with NumPy."""
+def precisions() -> tuple[AmpLevel, ...]:
+    """Return the levels of mixed precision that this CPU computes fast: O0 (float32), and O2 if it has bfloat16."""
+    return ("O0", "O2") if onednn.computes_bfloat16() else ("O0",)
+
+
+def matmul(size: int, threads: int, amp_level: AmpLevel, repetitions: int) -> dict[str, Any]:
+    """Multiply two matrices of shape (size, size) with oneDNN, each in the layout that oneDNN likes best.
+
+    Where there is no oneDNN, NumPy multiplies them in float32.
+    """
     left, right = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    with threadpool_limits(threads):
-        return {"seconds": repeat(lambda: left @ right, repetitions)}
+    if not onednn.available():
+        with threadpool_limits(threads):
+            return {"seconds": repeat(lambda: left @ right, repetitions)}
+    onednn.set_threads(threads)
+    layout = Layout.any((size, size), "bf16" if amp_level == "O2" else "f32")
+    product = onednn.matmul(layout, layout, layout)
+    tensors = {name: Memory(product.layout(name)) for name in ("src", "weights", "dst")}
+    program = Program()
+    for name, values in (("src", left), ("weights", right)):
+        array = ArrayMemory((size, size))
+        array.array = values
+        program.add(onednn.reorder(array.layout, tensors[name].layout), src=array, dst=tensors[name])
+    program.run()
+    return {"seconds": repeat(lambda: product.run(**tensors), repetitions)}
 
 
 if __name__ == "__main__":

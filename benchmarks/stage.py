@@ -37,7 +37,7 @@ def stage(folder: str, params: dict[str, dict[str, Any]], repetitions: int) -> d
     pictures.write(workspace / "pictures", params["data"]["train_images"])
     steps = SAVE_STEPS * repetitions + 1
     epochs = ceil(steps / max(1, params["data"]["train_images"] // params["train"]["batch_size"]))
-    params["train"] |= {"workers": 1, "amp_level": "O0", "validation_images": 0}
+    params["train"] |= {"workers": 1, "validation_images": 0}
     params["run"] |= {"log_steps": 1, "save_checkpoint_steps": SAVE_STEPS}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 

@@ -18,11 +18,11 @@ from benchmarks.measure import repeat, serve
 
 
 class AlexNet(nn.Module):
-    """The network of `alexnet.model.network`, without batch normalisation, taking the same images and dropout masks."""
+    """The network of `alexnet.model.network`, taking the same images and no dropout masks."""
 
-    def __init__(self, num_classes: int, image_size: int, dropout_rate: float, channels_last: bool) -> None:
+    def __init__(self, num_classes: int, image_size: int, batch_norm: bool, channels_last: bool) -> None:
         super().__init__()
-        self.image_size, self.dropout_rate = image_size, dropout_rate
+        self.image_size = image_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (cifar10.MEAN, cifar10.STD))
         self.scale, self.shift = 1 / (255 * std), -mean / std
@@ -30,9 +30,14 @@ class AlexNet(nn.Module):
         in_channels = cifar10.CHANNELS
         for layer in CONVOLUTIONS:
             convolution = nn.Conv2d(
-                in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding=layer.pad_mode
+                in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                padding=layer.pad_mode,
+                bias=not batch_norm,
             )
-            layers += [convolution, nn.ReLU()]
+            layers += [convolution, *([nn.BatchNorm2d(layer.out_channels)] if batch_norm else []), nn.ReLU()]
             if layer.pooled:
                 layers.append(nn.MaxPool2d(POOL_SIZE, POOL_STRIDE))
             in_channels = layer.out_channels
@@ -42,35 +47,35 @@ class AlexNet(nn.Module):
         self.fc3 = nn.Linear(HIDDEN_UNITS, num_classes)
         self.to(memory_format=self.memory_format)
 
-    def forward(self, images: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits; see `alexnet.model.network.AlexNet.construct`."""
         x = images.float() * self.scale + self.shift
         x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         x = self.convolutions(x.contiguous(memory_format=self.memory_format)).flatten(1)
-        x = functional.relu(self.fc1(x)) * keep[:, 0] / (1 - self.dropout_rate)
-        x = functional.relu(self.fc2(x)) * keep[:, 1] / (1 - self.dropout_rate)
-        return self.fc3(x)
+        return self.fc3(functional.relu(self.fc2(functional.relu(self.fc1(x)))))
 
 
 def step(
     image_size: int,
     batch_size: int,
-    dropout_rate: float,
+    batch_norm: bool,
     learning_rate: float,
     momentum: float,
     threads: int,
+    amp_level: str,
     channels_last: bool,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Do float32 training steps and nothing else, the same work as in `benchmarks.cases.step`."""
+    """Do training steps and nothing else, the same work as in `benchmarks.cases.step`; O2 is bfloat16 autocast."""
     torch.set_num_threads(threads)
-    network = AlexNet(cifar10.NUM_CLASSES, image_size, dropout_rate, channels_last)
+    network = AlexNet(cifar10.NUM_CLASSES, image_size, batch_norm, channels_last)
     optimizer = torch.optim.SGD(network.parameters(), learning_rate, momentum)
-    batch = Batches(pictures.split(batch_size), 1, batch_size, dropout_rate, seed=1)[0]
+    batch = Batches(pictures.split(batch_size), 1, batch_size, 0.0, seed=1)[0]
 
     def train_step() -> np.ndarray:
-        images, labels, keep = (torch.from_numpy(np.ascontiguousarray(part)) for part in batch)
-        logits = network(images, keep)
+        images, labels = (torch.from_numpy(np.ascontiguousarray(part)) for part in (batch.images, batch.labels))
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp_level == "O2"):
+            logits = network(images).float()
         optimizer.zero_grad()
         functional.cross_entropy(logits, labels.long()).backward()
         optimizer.step()

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from alexnet.model.architecture import HIDDEN_UNITS
+from alexnet.kernels import onednn
+from alexnet.model.architecture import HIDDEN_UNITS, training_pflop
 from benchmarks.bench import KINDS, thread_counts
+from benchmarks.machine import precisions
 from benchmarks.measure import repeat
 from tests import workspaces
 from tests.workspaces import change, run
 
+NOT_MEASURED = {"pipeline", "amp_level", "kernels", "times_zoo", "overhead_percent", "save_s", "save_seconds"}
+"""Names, and figures that may be 0 or less."""
 BENCH = ("python", "-m", "benchmarks")
 
 
@@ -47,23 +51,36 @@ def test_quick_measures_everything(project: Path) -> None:
     for kind in KINDS:
         assert str(KINDS[kind].__doc__) in output
         for row in values[kind]:
-            for name in set(row) - {"pipeline", "times_zoo", "overhead_percent", "save_s", "save_seconds"}:
+            for name in set(row) - {
+                "pipeline",
+                "amp_level",
+                "kernels",
+                "times_zoo",
+                "overhead_percent",
+                "save_s",
+                "save_seconds",
+            }:
                 assert all(value > 0 for value in (row[name] if isinstance(row[name], list) else [row[name]])), name
                 assert not name.endswith("seconds") or kind == "stage" or len(row[name]) == 1
 
-    (matmul,) = values["matmul"]
-    assert (matmul["size"], matmul["threads"]) == (256, 1)
+    assert [row["amp_level"] for row in values["matmul"]] == list(precisions())
+    assert {(row["size"], row["threads"]) for row in values["matmul"]} == {(256, 1)}
     zoo, ours, masks = values["pipeline"]
     assert "resize to 67 px" in zoo["pipeline"]
     assert masks["times_zoo"] == masks["images_per_second"] / zoo["images_per_second"]
     assert ours["images_per_second"] > masks["images_per_second"]
-    (step,) = values["step"]
-    assert (step["image_size"], step["batch_size"], step["threads"]) == (67, 4, 1)
-    assert step["images_per_second"] == pytest.approx(4 / step["seconds"][0])
-    assert step["share_of_peak"] == step["gflop_per_second"] / matmul["gflop_per_second"]
-    assert not any("torch" in name for name in step)
-    (evaluation,) = values["evaluation"]
-    assert (evaluation["image_size"], evaluation["batch_size"], evaluation["images"]) == (67, 10, 20)
+    kinds = ["onednn", "mindspore"] if onednn.available() else ["mindspore"]
+    assert [step["kernels"] for step in values["step"] if step["amp_level"] == "O0"] == kinds
+    for step in values["step"]:
+        assert (step["image_size"], step["batch_size"], step["batch_norm"]) == (67, 4, True)
+        assert step["images_per_second"] == pytest.approx(4 / step["seconds"][0])
+        peak = next(row["gflop_per_second"] for row in values["matmul"] if row["amp_level"] == step["amp_level"])
+        speed = training_pflop(10, 67, 67, 4) * 1e6 / step["seconds"][0]
+        assert step["share_of_peak"] == pytest.approx(speed / peak)
+        assert not any("torch" in name for name in step)
+    assert [evaluation["kernels"] for evaluation in values["evaluation"]] == kinds
+    for evaluation in values["evaluation"]:
+        assert (evaluation["image_size"], evaluation["batch_size"], evaluation["images"]) == (67, 10, 20)
     (state,) = values["state"]
     assert 4 * 2 * 21e6 < state["mb"] * 1e6 < 4 * 2 * 22e6, "weights and momentum"
     (stage,) = values["stage"]
@@ -80,7 +97,8 @@ def test_options_choose_what_is_measured_how_often_and_where_it_goes(project: Pa
     values = results(path)
     assert set(values) == {"machine", "quick", "matmul"}
     assert values["quick"] is False
-    assert [row["threads"] for row in values["matmul"]] == list(thread_counts(values["machine"]["cores"]))
+    threads = list(thread_counts(values["machine"]["cores"]))
+    assert [row["threads"] for row in values["matmul"]] == threads * len(precisions())
     for row in values["matmul"]:
         assert row["size"] == 3072
         assert len(row["seconds"]) == 2
@@ -100,17 +118,16 @@ def test_pytorch_is_measured_by_the_python_that_is_named(project: Path, tmp_path
     run(project, *BENCH, "--quick", "--only", "step", "--torch-python", str(python), "--output", str(path))
     values = results(path)
     assert values["machine"]["torch"] == "9.8.7"
-    (step,) = values["step"]
-    for name in ("torch", "channels_last"):
-        assert step[f"{name}_ms"] == 1000
-        assert step[f"times_{name}"] == pytest.approx(1000 / step["ms"])
+    for step in values["step"]:
+        assert step["torch_ms"] == step["channels_last_ms"] == 1000
+        assert step["times_torch"] == pytest.approx(1000 / step["ms"])
     calls = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()[1:]
     assert all(call.startswith("-m benchmarks.torch_step step ") for call in calls)
     given = [json.loads(call.split(maxsplit=3)[3]) for call in calls]
-    assert [arguments.pop("channels_last") for arguments in given] == [False, True]
-    sizes = {"image_size": 67, "batch_size": 4, "threads": 1, "repetitions": 1}
-    recipe = {"dropout_rate": 0.5, "learning_rate": 0.002, "momentum": 0.9}
-    assert given == [sizes | recipe] * 2
+    assert [arguments.pop("channels_last") for arguments in given] == [False, True] * len(precisions())
+    assert [arguments.pop("amp_level") for arguments in given[::2]] == list(precisions())
+    sizes = {"image_size": 67, "batch_size": 4, "batch_norm": True, "threads": 1, "repetitions": 1}
+    assert given[::2] == [sizes | {"learning_rate": 0.002, "momentum": 0.9}] * len(precisions())
 
 
 @pytest.mark.parametrize(
