@@ -133,7 +133,7 @@ class Bench:
         return rows
 
     def step(self) -> list[Row]:
-        """Training step, alone, with each kind of kernel and in each precision; beside PyTorch, where there is one."""
+        """Training step, alone, by kind of kernel and precision; beside PyTorch, where there is one."""
         if not self._peaks:
             self.matmul()
         threads, rows = self._threads, []
