@@ -54,7 +54,7 @@ class ConvolutionBlock(nn.Cell):
             "data_type": data_type,
         }
         make = partial(_TrainedConvolution, **settings, first=first)
-        self.trained = _WithBias(make) if norm is None else _WithNorm(make)
+        self.trained = (_WithBias if norm is None else _WithNorm)(make, first)
         self.inference = _forward_operator(cache(partial(_InferredConvolution, **settings)), 3 if norm is None else 6)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
@@ -100,10 +100,11 @@ class Dense(nn.Dense):
 
 class _WithBias(nn.Cell):
     # A layer of a weight and a bias. `make` gets the shapes of the inputs and returns what computes the layer for them.
-    def __init__(self, make: Callable[..., Any]) -> None:
+    def __init__(self, make: Callable[..., Any], first: bool = False) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
-        self.forward, self.backward = _forward_operator(make, 3), _backward_operator(make, 3)
+        self.first = first
+        self.forward, self.backward = _forward_operator(make, 3), _backward_operator(make, 3, first)
 
     def construct(self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
         return self.forward(x, weight, bias)
@@ -111,15 +112,18 @@ class _WithBias(nn.Cell):
     def bprop(
         self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor, out: ms.Tensor, gradient: ms.Tensor
     ) -> tuple[ms.Tensor, ...]:
+        if self.first:
+            return ops.zeros_like(x), *self.backward(x, weight, bias, gradient)
         return self.backward(x, weight, bias, gradient)
 
 
 class _WithNorm(nn.Cell):
     # A layer of a weight and batch normalisation; the batch's mean and variance are outputs without a gradient.
-    def __init__(self, make: Callable[..., Any]) -> None:
+    def __init__(self, make: Callable[..., Any], first: bool) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
-        self.forward, self.backward = _forward_operator(make, 4, outputs=3), _backward_operator(make, 4)
+        self.first = first
+        self.forward, self.backward = _forward_operator(make, 4, outputs=3), _backward_operator(make, 4, first)
 
     def construct(self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor) -> tuple[ms.Tensor, ...]:
         return self.forward(x, weight, gamma, beta)
@@ -127,6 +131,8 @@ class _WithNorm(nn.Cell):
     def bprop(
         self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: Any, gradients: Any
     ) -> tuple[ms.Tensor, ...]:
+        if self.first:
+            return ops.zeros_like(x), *self.backward(x, weight, gamma, beta, gradients[0])
         return self.backward(x, weight, gamma, beta, gradients[0])
 
 
@@ -140,15 +146,16 @@ def _forward_operator(make: Callable[..., Any], inputs: int, outputs: int = 1) -
     return _operator(run, shapes, inputs, outputs)
 
 
-def _backward_operator(make: Callable[..., Any], inputs: int) -> ops.Custom:
-    # Takes the inputs of the forward operator and the gradient of its first output; returns the inputs' gradients.
+def _backward_operator(make: Callable[..., Any], inputs: int, first: bool) -> ops.Custom:
+    # Takes the inputs of the forward operator and the gradient of its first output; returns the inputs' gradients,
+    # without that of x if the layer is the network's first.
     def run(*arrays: np.ndarray) -> Any:
         return make(*(array.shape for array in arrays[:-1])).backward(*arrays)
 
     def shapes(*given: Any) -> Any:
-        return tuple(map(tuple, given[:-1]))
+        return tuple(map(tuple, given[first:-1]))
 
-    return _operator(run, shapes, inputs + 1, inputs)
+    return _operator(run, shapes, inputs + 1, inputs - first)
 
 
 def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
@@ -179,6 +186,7 @@ class _TrainedConvolution:
     ) -> None:
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
         channels = weight[:1]
+        self._first = first
         norm = epsilon is not None
         self.outputs = (out_shape, channels, channels) if norm else out_shape
         values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
@@ -270,7 +278,7 @@ class _TrainedConvolution:
     def backward(self, *inputs_and_gradient: np.ndarray) -> Any:
         _set((*self._inputs, self._gradient), inputs_and_gradient)
         self._backward.run()
-        return tuple(gradient.array for gradient in self._gradients)
+        return tuple(gradient.array for gradient in self._gradients[self._first :])
 
 
 class _InferredConvolution:
