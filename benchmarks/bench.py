@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from alexnet.cifar10 import NUM_CLASSES
-from alexnet.model.architecture import training_pflop
+from alexnet.model.alexnet_layers import training_pflop
 from alexnet.training.recipe import Recipe
 from benchmarks import measure, pictures
 
@@ -133,7 +133,13 @@ class Bench:
         for image_size, batch_size, threads in (*((*step, self._threads) for step in self._plan.steps), *fewer):
             sizes = {"batch_size": batch_size, "threads": threads}
             model = {"image_height": image_size, "image_width": image_size, "dropout_rate": ZOO_DROPOUT_RATE}
-            done = self._run("cases", "step", model=model | {"num_classes": NUM_CLASSES}, recipe=ZOO_RECIPE, **sizes)
+            done = self._run(
+                "cases",
+                "step",
+                model=model | {"name": "alexnet", "num_classes": NUM_CLASSES},
+                recipe=ZOO_RECIPE,
+                **sizes,
+            )
             seconds = median(done["seconds"])
             speed = training_pflop(NUM_CLASSES, image_size, image_size, batch_size) * 1e6 / seconds
             row = {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alexnet.evaluation.evaluate import evaluate
-from alexnet.model.network import AlexNet
+from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.training.batches import Batches
 from alexnet.training.recipe import Recipe
@@ -19,10 +19,11 @@ from benchmarks.measure import repeat, serve
 def step(
     model: dict[str, Any], recipe: dict[str, Any], batch_size: int, threads: int, repetitions: int
 ) -> dict[str, Any]:
-    """Do training steps and nothing else. `model` is what AlexNet takes, `recipe` what Recipe does."""
+    """Do training steps and nothing else. `model` is what `create` takes, `recipe` what Recipe does."""
     _, taken = device.select("CPU", threads)
-    train_step = Step(AlexNet(**model), Recipe(**recipe))
-    batch = Batches(pictures.split(batch_size), 1, batch_size, model["dropout_rate"], seed=1)[0]
+    network, split = create(**model), pictures.split(batch_size)
+    train_step = Step(network, Recipe(**recipe))
+    batch = Batches(split, 1, batch_size, model["dropout_rate"], seed=1, dropout_shape=network.dropout_shape)[0]
     rate = np.float32(recipe["learning_rate"])
     return {"threads": taken, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
 
@@ -30,14 +31,14 @@ def step(
 def evaluation(model: dict[str, Any], batch_size: int, images: int, threads: int, repetitions: int) -> dict[str, Any]:
     """Evaluate `images` images, compilation included, as the stage does."""
     _, taken = device.select("CPU", threads)
-    network, split = AlexNet(**model), pictures.split(images)
+    network, split = create(**model), pictures.split(images)
     return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
 
 
 def state(folder: str, model: dict[str, Any], recipe: dict[str, Any], repetitions: int) -> dict[str, Any]:
     """Save a training's state in a folder and load it again; adds its size, in 10^6 bytes."""
     device.select("CPU")
-    train_step = Step(AlexNet(**model), Recipe(**recipe))
+    train_step = Step(create(**model), Recipe(**recipe))
     states = States(Path(folder), {}, keep_checkpoint_max=1)
     with states.locked():
         save_seconds = repeat(lambda: states.save(1, 1, train_step.parameters), repetitions)

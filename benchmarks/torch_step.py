@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from alexnet import cifar10
-from alexnet.model.architecture import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
+from alexnet.model.alexnet_layers import CONVOLUTIONS, DROPOUT_LAYERS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
 from alexnet.training.batches import Batches
 from benchmarks import pictures
 from benchmarks.measure import repeat, serve
 
 
 class AlexNet(nn.Module):
-    """The network of `alexnet.model.network`, without batch normalisation, taking the same images and dropout masks."""
+    """AlexNet as in `alexnet.model.networks.alexnet`, with the same inputs, but without batch normalisation."""
 
     def __init__(self, num_classes: int, image_size: int, dropout_rate: float, channels_last: bool) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, images: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-        """Return logits; see `alexnet.model.network.AlexNet.construct`."""
+        """Return logits; see `alexnet.model.networks.alexnet.AlexNet.construct`."""
         x = images.float() * self.scale + self.shift
         x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         x = self.convolutions(x.contiguous(memory_format=self.memory_format)).flatten(1)
@@ -66,7 +66,8 @@ def step(
     torch.set_num_threads(threads)
     network = AlexNet(cifar10.NUM_CLASSES, image_size, dropout_rate, channels_last)
     optimizer = torch.optim.SGD(network.parameters(), learning_rate, momentum)
-    batch = Batches(pictures.split(batch_size), 1, batch_size, dropout_rate, seed=1)[0]
+    shape = DROPOUT_LAYERS, HIDDEN_UNITS
+    batch = Batches(pictures.split(batch_size), 1, batch_size, dropout_rate, seed=1, dropout_shape=shape)[0]
 
     def train_step() -> np.ndarray:
         images, labels, keep = (torch.from_numpy(np.ascontiguousarray(part)) for part in batch)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alexnet.model.architecture import HIDDEN_UNITS
+from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from benchmarks.bench import KINDS, thread_counts
 from benchmarks.measure import repeat
 from tests import workspaces

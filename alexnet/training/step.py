@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import nn, ops
 from mindspore.dataset import GeneratorDataset
 
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
 from alexnet.training.batches import Batch, Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.workers import ALONE, Worker
@@ -24,7 +24,7 @@ class Step:
         worker: which of how many this process is; gradients and batch normalisation's running statistics are averaged.
     """
 
-    def __init__(self, network: AlexNet, recipe: Recipe, worker: Worker = ALONE) -> None:
+    def __init__(self, network: Network, recipe: Recipe, worker: Worker = ALONE) -> None:
         self._network, self._recipe, self._worker = network, recipe, worker
         loss_scale = network.kernels.loss_scale
         trained = network.trainable_params()
