@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from alexnet.cifar10 import NUM_CLASSES
-from alexnet.model.architecture import training_pflop
+from alexnet.model.alexnet_layers import training_pflop
 from alexnet.runtime.choices import AmpLevel, KernelLibrary
 from alexnet.training.recipe import Recipe
 from benchmarks import measure, pictures
@@ -140,6 +140,7 @@ class Bench:
         for image_size, batch_size, batch_norm in self._plan.steps:
             sizes = {"image_size": image_size, "batch_size": batch_size, "batch_norm": batch_norm}
             model = {
+                "name": "alexnet",
                 "num_classes": NUM_CLASSES,
                 "image_height": image_size,
                 "image_width": image_size,

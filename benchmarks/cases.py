@@ -7,7 +7,7 @@ import numpy as np
 
 from alexnet.evaluation.evaluate import evaluate
 from alexnet.kernels.choice import choose
-from alexnet.model.network import AlexNet
+from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.choices import ChosenAmpLevel, ChosenKernels
 from alexnet.training.batches import Batches
@@ -27,11 +27,11 @@ def step(
     amp_level: ChosenAmpLevel,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Do training steps and nothing else. `model` is what AlexNet takes, `recipe` what Recipe does."""
+    """Do training steps and nothing else. `model` is what `create` takes, `recipe` what Recipe does."""
     target, taken = device.select("CPU", threads)
-    chosen = choose(kernels, amp_level, target, taken)
-    train_step = Step(AlexNet(**model, kernels=chosen), Recipe(**recipe))
-    batch = Batches(pictures.split(batch_size), 1, batch_size, model["dropout_rate"], seed=1)[0]
+    network = create(**model, kernels=choose(kernels, amp_level, target, taken))
+    train_step, split = Step(network, Recipe(**recipe)), pictures.split(batch_size)
+    batch = Batches(split, 1, batch_size, model["dropout_rate"], seed=1, dropout_shape=network.dropout_shape)[0]
     rate = np.float32(recipe["learning_rate"])
     return {"threads": taken, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
 
@@ -47,15 +47,15 @@ def evaluation(
 ) -> dict[str, Any]:
     """Evaluate `images` images, compilation included, as the stage does."""
     target, taken = device.select("CPU", threads)
-    chosen = choose(kernels, amp_level, target, taken)
-    network, split = AlexNet(**model, kernels=chosen), pictures.split(images)
+    network = create(**model, kernels=choose(kernels, amp_level, target, taken))
+    split = pictures.split(images)
     return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
 
 
 def state(folder: str, model: dict[str, Any], recipe: dict[str, Any], repetitions: int) -> dict[str, Any]:
     """Save a training's state in a folder and load it again; adds its size, in 10^6 bytes."""
     device.select("CPU")
-    train_step = Step(AlexNet(**model), Recipe(**recipe))
+    train_step = Step(create(**model), Recipe(**recipe))
     states = States(Path(folder), {}, keep_checkpoint_max=1)
     with states.locked():
         save_seconds = repeat(lambda: states.save(1, 1, train_step.parameters), repetitions)

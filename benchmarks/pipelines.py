@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from alexnet import cifar10
+from alexnet.model.alexnet_layers import DROPOUT_LAYERS, HIDDEN_UNITS
 from alexnet.training.batches import Batches
 from benchmarks.measure import repeat, serve
 
@@ -19,7 +20,7 @@ def ours(folder: str, batch_size: int, dropout_rate: float, batches: int, repeti
     """Read `batches` batches of our pipeline; dropout masks are among them unless `dropout_rate` is 0."""
     split = cifar10.read(Path(folder), cifar10.TRAIN_FILES)
     epochs = 1_000_000  # never reached
-    pipeline = Batches(split, epochs, batch_size, dropout_rate, seed=1)
+    pipeline = Batches(split, epochs, batch_size, dropout_rate, seed=1, dropout_shape=(DROPOUT_LAYERS, HIDDEN_UNITS))
     return {"seconds": _read((pipeline[step] for step in count()), batches, repetitions)}
 
 

@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from alexnet import cifar10
-from alexnet.model.architecture import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
+from alexnet.model.alexnet_layers import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
 from alexnet.training.batches import Batches
 from benchmarks import pictures
 from benchmarks.measure import repeat, serve
 
 
 class AlexNet(nn.Module):
-    """The network of `alexnet.model.network`, taking the same images and no dropout masks."""
+    """AlexNet as in `alexnet.model.networks.alexnet`, taking the same images and no dropout masks."""
 
     def __init__(self, num_classes: int, image_size: int, batch_norm: bool, channels_last: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits; see `alexnet.model.network.AlexNet.construct`."""
+        """Return logits; see `alexnet.model.networks.alexnet.AlexNet.construct`."""
         x = images.float() * self.scale + self.shift
         x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         x = self.convolutions(x.contiguous(memory_format=self.memory_format)).flatten(1)

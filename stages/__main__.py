@@ -1,4 +1,4 @@
-"""Run a stage: `python -m stages train`.
+"""Run a stage, or a tool that is no stage: `python -m stages train`.
 
 Signals are taken before the stage is imported, because MindSpore takes seconds to import and starts threads.
 """
@@ -19,12 +19,15 @@ from alexnet.runtime.errors import InputError, exit_on_failure
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from stages import zoo_flags
 
-STAGES = ("download", "verify", "train", "evaluate", "report", "export", "states")
-"""The modules that can be run: DVC's stages in their order, and `states`, which is run by hand."""
+STAGES = ("download", "verify", "train", "evaluate", "report", "export")
+"""The stages of dvc.yaml, in their order."""
+
+TOOLS = ("states",)
+"""The modules beside them that are run by hand and are no stages of dvc.yaml."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the stage that the arguments name. A failure ends the process, see `exit_on_failure`."""
+    """Run the stage or the tool that the arguments name. A failure ends the process, see `exit_on_failure`."""
     request, parent = StopRequest(), ParentWatch()
     request.listen()
     parent.start(when_gone=request.ask)
@@ -38,21 +41,24 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """Return the name of the stage and its flags. Raises InputError when there is no such stage."""
-    described = {name: description(name) for name in STAGES}
+    """Return the name of the stage or tool, and its flags. Raises InputError when there is no such name."""
+    described = {name: description(name) for name in STAGES + TOOLS}
     summaries = {name: text.splitlines()[0].removeprefix(f"Stage {name}: ") for name, text in described.items()}
     parser = argparse.ArgumentParser(
         prog="python -m stages",
         description="Run one stage of the pipeline in the repository's folder.",
-        epilog="stages:\n" + "\n".join(f"  {name:<10}{summary}" for name, summary in summaries.items()),
+        epilog="\n\n".join(
+            f"{title}:\n" + "\n".join(f"  {name:<10}{summaries[name]}" for name in group)
+            for title, group in (("stages", STAGES), ("tools", TOOLS))
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stage", nargs="?", help="one of those below; `python -m stages STAGE --help` explains it")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the stage")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the stage")
     given = parser.parse_args(arguments)
-    if given.stage not in STAGES:
+    if given.stage not in STAGES + TOOLS:
         found = f"{given.stage} is no stage" if given.stage else "no stage is named"
-        raise InputError(f"{found}, expected one of {', '.join(STAGES)}; python -m stages --help explains them")
+        raise InputError(f"{found}, expected one of {', '.join(STAGES + TOOLS)}; python -m stages --help explains them")
 
     stage_parser = argparse.ArgumentParser(
         prog=f"python -m stages {given.stage}", description=described[given.stage], allow_abbrev=False

@@ -12,7 +12,7 @@ from alexnet import cifar10
 from alexnet.evaluation.evaluate import evaluate
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_network, load_weights
-from alexnet.model.network import AlexNet
+from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.files import replacing, write_json
 from stages import params, paths
@@ -23,11 +23,11 @@ def main(flags: argparse.Namespace) -> None:
     split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
     target, threads = device.select(given.evaluate.device_target, given.evaluate.threads)
     kernels = choose(given.evaluate.kernels, given.evaluate.amp_level, target, threads)
-    if flags.given:  # the checkpoint tells its network, but for the zoo's, whose image size must be told
+    if flags.given:  # a checkpoint says what network it is of; one of the zoo's lacks the image size
         sizes = {key: getattr(given.model, key) for section, key in flags.overrides if section == "model"}
         network = load_network(flags.ckpt_path or paths.CHECKPOINT, **sizes, kernels=kernels)
     else:
-        network = AlexNet(**given.model.model_dump(), kernels=kernels)
+        network = create(**given.model.model_dump(), kernels=kernels)
         load_weights(network, paths.CHECKPOINT)
     result = evaluate(network, split, given.evaluate.batch_size, given.evaluate.mirror)
     print({"Accuracy": result.accuracy})
@@ -40,7 +40,7 @@ def main(flags: argparse.Namespace) -> None:
     with replacing(paths.LOGITS) as new:
         np.save(new, result.logits)
     with replacing(paths.FILTERS) as new:  # here, so that drawing the report does not need MindSpore
-        np.save(new, network.conv1.weight.asnumpy())
+        np.save(new, network.filters())
     with replacing(paths.CONFUSION) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("actual", "predicted"))

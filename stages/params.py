@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
-from alexnet.model.architecture import MINIMUM_SIZE, WeightInit
+from alexnet.model import registry
 from alexnet.runtime import choices
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
@@ -37,7 +37,7 @@ def _one_of(choice: Any) -> Any:
 
 AmpLevel = Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
 DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
-ImageSize = Annotated[int, _allowed(f"a whole number of pixels from {MINIMUM_SIZE} to 1024", ge=MINIMUM_SIZE, le=1024)]
+ImageSize = Annotated[int, _allowed("a whole number of pixels from 1 to 1024", ge=1, le=1024)]
 Kernels = Annotated[choices.ChosenKernels, _one_of(choices.ChosenKernels)]
 Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
@@ -74,8 +74,9 @@ class Data(_Section):
 
 
 class Model(_Section):
-    """The network: outputs, the size images are resized to, dropout, batch normalisation of the convolutions."""
+    """The network: its name, its outputs, the size of its images, dropout, batch normalisation of the convolutions."""
 
+    name: Annotated[str, _allowed(" or ".join(registry.names()), pattern=f"^({'|'.join(registry.names())})$")]
     num_classes: Annotated[int, _allowed(f"a whole number from {NUM_CLASSES} to 1000", ge=NUM_CLASSES, le=1000)]
     image_height: ImageSize
     image_width: ImageSize
@@ -99,7 +100,7 @@ class Train(_Section):
     ]
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
     flip: Annotated[Flip, _one_of(Flip)]
-    weight_init: Annotated[WeightInit, _one_of(WeightInit)]
+    weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
     lr_schedule: Annotated[Schedule, _one_of(Schedule)]
     warmup_ratio: Share

@@ -1,4 +1,4 @@
-"""Stage train: AlexNet on the training images, to a checkpoint, metrics and curves.
+"""Stage train: the network on the training images, to a checkpoint, metrics and curves.
 
 With any of the model zoo's flags it leaves DVC's outputs alone and writes all of its own below --ckpt_path.
 """
@@ -24,9 +24,9 @@ from mindspore.train import Callback
 from alexnet import cifar10
 from alexnet.kernels import onednn
 from alexnet.kernels.choice import choose
-from alexnet.model.architecture import training_pflop
 from alexnet.model.checkpoint import save_weights
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
+from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.errors import Stopped
 from alexnet.runtime.files import digest, write_json, write_text
@@ -72,6 +72,8 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
     worker = workers.join(config.workers)
+    kernels = choose(config.kernels, config.amp_level, target, threads)
+    network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
     batches = Batches(
         split,
         config.epoch_size,
@@ -82,8 +84,8 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
         config.flip,
         worker.rank,
         worker.workers,
+        network.dropout_shape,
     )
-    kernels = choose(config.kernels, config.amp_level, target, threads)
     taken = config.model_dump() | {
         "device_target": target,
         "threads": threads,
@@ -97,13 +99,12 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
             threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
             device_text = threads_used if target == "CPU" else target
             log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
-        alexnet = AlexNet(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
         callbacks: list[Callback] = []
         if worker.rank == 0:
             live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
             callbacks = [Progress(run.log_steps), DVCLiveCallback(live, -(-len(batches) // CURVE_POINTS))]
         history = loop.train(
-            alexnet,
+            network,
             batches,
             Recipe(**config.model_dump(include={field.name for field in fields(Recipe)})),
             validation=validation if len(validation) else None,
@@ -118,7 +119,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
         if parent.gone():
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
-            write_outputs(outputs, alexnet, history, batches, taken, model, code, split.generated)
+            write_outputs(outputs, network, history, batches, taken, code, split.generated)
             if not run.keep_state:
                 states.clear()
         worker.wait_for_all()
@@ -139,28 +140,27 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
 
 def write_outputs(
     outputs: Path,
-    alexnet: AlexNet,
+    network: Network,
     history: History,
     batches: Batches,
     taken: dict[str, Any],
-    model: params.Model,
     code: str,
     generated: bool,
 ) -> None:
     """Write the checkpoint and the metrics below a folder."""
     start = time.perf_counter()
-    save_weights(alexnet, outputs / paths.CHECKPOINT)
+    save_weights(network, outputs / paths.CHECKPOINT)
     save_seconds = time.perf_counter() - start
     mark = {"generated": True} if generated else {}
-    write_json(outputs / paths.TRAIN_METRICS, metrics(alexnet, history, batches, model) | mark)
-    write_json(outputs / paths.TIMING, timing(history, batches, taken, code, save_seconds))
+    write_json(outputs / paths.TRAIN_METRICS, metrics(network, history, batches) | mark)
+    write_json(outputs / paths.TIMING, timing(network, history, batches, taken, code, save_seconds))
     for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
             write_text(curve, f"step\t{name}\n")
 
 
-def metrics(alexnet: AlexNet, history: History, batches: Batches, model: params.Model) -> dict[str, int | float]:
+def metrics(network: Network, history: History, batches: Batches) -> dict[str, int | float]:
     """Return what training came to and cost."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
@@ -168,10 +168,8 @@ def metrics(alexnet: AlexNet, history: History, batches: Batches, model: params.
         "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
         "epochs": batches.epoch_size,
         "steps": len(batches),
-        "parameters": sum(parameter.size for parameter in alexnet.get_parameters()),
-        "pflop": training_pflop(
-            model.num_classes, model.image_height, model.image_width, len(batches) * batches.batch_size
-        ),
+        "parameters": sum(parameter.size for parameter in network.get_parameters()),
+        "pflop": network.training_pflop(len(batches) * batches.batch_size),
     }
     if np.isfinite(history.validation_accuracy).all():
         values |= {
@@ -194,10 +192,13 @@ def commit() -> str:
     return f"{name}, with changes since" if changes else name
 
 
-def timing(history: History, batches: Batches, taken: dict[str, Any], code: str, save_seconds: float) -> dict[str, Any]:
+def timing(
+    network: Network, history: History, batches: Batches, taken: dict[str, Any], code: str, save_seconds: float
+) -> dict[str, Any]:
     """Return how long training took, and with what; `save_seconds` is what the checkpoint took."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {
+        "network": type(network).__name__,
         "device_target": taken["device_target"],
         "workers": taken["workers"],
         "threads": taken["threads"],

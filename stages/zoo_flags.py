@@ -1,4 +1,7 @@
-"""The model zoo's command lines: the flags of its train.py and eval.py, which override values of params.yaml."""
+"""The command lines of the model zoo's AlexNet: the flags of its train.py and eval.py.
+
+They override values of params.yaml; the network stays the one that `model.name` gives.
+"""
 
 import argparse
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def network() -> Any:
     """The network at the smallest height and a larger width; a test that changes it restores it."""
-    from alexnet.model.network import AlexNet
+    from alexnet.model.networks.alexnet import AlexNet
 
     return AlexNet(10, 67, 99, 0.25, seed=1)
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from alexnet.archive.generated import draw
 from alexnet.evaluation.evaluate import logits_of
-from alexnet.model.network import AlexNet
+from alexnet.model.networks.alexnet import AlexNet
 
 
 def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:

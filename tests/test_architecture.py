@@ -1,6 +1,6 @@
 import pytest
 
-from alexnet.model.architecture import MINIMUM_SIZE, axis_sizes, features, training_pflop
+from alexnet.model.alexnet_layers import MINIMUM_SIZE, axis_sizes, features, training_pflop
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from alexnet.training.batches import Batch, Batches, augment, hold_out
 from tests.conftest import one_line
 
 IMAGES = 22
+SHAPE = (2, 4096)
+"""Of AlexNet's dropout masks."""
 
 
 def numbered(images: int = IMAGES) -> Split:
@@ -18,7 +20,7 @@ def numbered(images: int = IMAGES) -> Split:
 
 
 def batches(*, epochs: int = 3, rate: float = 0.25, seed: int = 5, size: int = 4) -> Batches:
-    return Batches(numbered(), epochs, size, rate, seed)
+    return Batches(numbered(), epochs, size, rate, seed, dropout_shape=SHAPE)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -101,7 +103,7 @@ def test_epochs_differ_in_order() -> None:
 
 def test_the_same_image_is_cropped_and_masked_anew_in_each_step() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
-    one, other = Batches(Split(np.repeat(noise, 4, axis=0), np.zeros(4, np.int32)), 2, 4, 0.5, 1)
+    one, other = Batches(Split(np.repeat(noise, 4, axis=0), np.zeros(4, np.int32)), 2, 4, 0.5, 1, dropout_shape=SHAPE)
     assert one.keep is not None
     assert other.keep is not None
     assert not np.array_equal(one.images, other.images)
@@ -204,3 +206,9 @@ def test_a_validation_set_that_cannot_be_held_out_is_refused(images: int) -> Non
     with pytest.raises(InputError) as caught:
         hold_out(classes(50), images, seed=1)
     one_line(caught, f"validation_images is {images}", "a multiple of 10 below 50")
+
+
+def test_dropout_for_a_network_without_it_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        Batches(numbered(), 1, 4, 0.5, 1)
+    one_line(caught, "dropout_rate is 0.5, expected 0", "no dropout")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alexnet.kernels import onednn
-from alexnet.model.architecture import HIDDEN_UNITS, training_pflop
+from alexnet.model.alexnet_layers import HIDDEN_UNITS, training_pflop
 from benchmarks.bench import KINDS, thread_counts
 from benchmarks.machine import precisions
 from benchmarks.measure import repeat

@@ -25,7 +25,8 @@ def cell(bias: bool = True) -> Any:
     """A network of one convolution and one fully connected layer, named as AlexNet's."""
     layers = OrderedDict(conv1=nn.Conv2d(1, 2, 3, has_bias=bias), fc1=nn.Dense(3, 4))
     network: Any = nn.SequentialCell(layers)
-    network.settings = {"image_height": 96, "rate": 0.1, "flag": True}
+    network.settings = {"name": "two layers", "image_height": 96, "rate": 0.1, "flag": True}
+    network.optional_parameters = {"conv1.bias"}
     return network
 
 
@@ -69,6 +70,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_the_file_has_the_parameters_and_the_settings_and_nothing_else(tmp_path: Path) -> None:
     save_weights(cell(), tmp_path / "a.ckpt")
     loaded = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
+    assert loaded.pop("settings.name").asnumpy().tobytes() == b"two layers"
     assert {name: value.asnumpy().item() for name, value in loaded.items() if name not in (*SHAPES, DIGEST)} == {
         "settings.image_height": 96,
         "settings.rate": 0.1,
@@ -87,11 +89,33 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_checkpoint_tells_what_network_it_is_of(network: Any, tmp_path: Path) -> None:
     save_weights(network, tmp_path / "a.ckpt")
     loaded = load_network(tmp_path / "a.ckpt")
-    told = {"num_classes": 10, "image_height": 67, "image_width": 99, "batch_norm": False}
+    told = {"name": "alexnet", "num_classes": 10, "image_height": 67, "image_width": 99, "batch_norm": False}
     assert loaded.settings == network.settings == told
     assert {name: type(value) for name, value in loaded.settings.items()} == {name: type(told[name]) for name in told}
     assert loaded.dropout_rate == 0
     assert equal(of(loaded), of(network))
+
+
+def settings_of(network: Any) -> dict[str, Any]:
+    """The numbers among a network's settings, as in checkpoints of before there were names."""
+    return {f"settings.{name}": np.array(value) for name, value in network.settings.items() if name != "name"}
+
+
+def test_a_checkpoint_without_a_name_is_of_alexnet(network: Any, tmp_path: Path) -> None:
+    path = write_ours(tmp_path / "a.ckpt", of(network) | settings_of(network))
+    loaded = load_network(path)
+    assert loaded.settings == network.settings
+    assert equal(of(loaded), of(network))
+    load_weights(loaded, path)
+
+
+@pytest.mark.parametrize("name", ["resnet", "alexnet.__init__", "../alexnet", ""])
+def test_a_checkpoint_of_a_network_that_is_not_here_is_refused(name: str, network: Any, tmp_path: Path) -> None:
+    stored = {"settings.name": np.frombuffer(name.encode(), np.uint8)} if name else {"settings.name": np.array(3)}
+    path = write_ours(tmp_path / "a.ckpt", of(network) | settings_of(network) | stored)
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    one_line(caught, f"{path} is of the network {name or 3}, expected alexnet")
 
 
 def zoo(network: Any, path: Path) -> Path:
@@ -155,7 +179,7 @@ def test_another_image_size_than_the_checkpoint_tells_is_refused(
 def test_a_checkpoint_that_contradicts_itself_is_refused(
     changes: dict[str, Any], part: str, network: Any, tmp_path: Path
 ) -> None:
-    values = of(network) | {f"settings.{name}": np.array(value) for name, value in network.settings.items()}
+    values = of(network) | settings_of(network)
     path = write_ours(tmp_path / "a.ckpt", values | changes)
     with pytest.raises(InputError) as caught:
         load_network(path)
@@ -166,7 +190,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ckpt", weights())
     with pytest.raises(InputError) as caught:
         load_network(path, 67, 67)
-    one_line(caught, f"{path} has no parameter fc3.bias", "another network")
+    one_line(caught, str(path), "another network", "alexnet")
 
 
 def test_a_checkpoint_with_other_settings_is_refused(network: Any, tmp_path: Path) -> None:
@@ -323,7 +347,7 @@ def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, cap
     save_weights(cell(), path)
     before = path.read_bytes()
     large: Any = nn.SequentialCell(OrderedDict(fc1=nn.Dense(300, 300)))
-    large.settings = {}
+    large.settings, large.optional_parameters = {}, set()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a full disk: what is longer cannot be written
     try:

@@ -15,7 +15,7 @@ from alexnet.model.checkpoint import save_weights
 from alexnet.runtime import device
 from alexnet.runtime.processes import alive
 from stages import evaluate as evaluate_stage
-from stages.__main__ import STAGES, description, parse
+from stages.__main__ import STAGES, TOOLS, description, parse
 from tests import archives
 from tests.conftest import Run
 from tests.workspaces import change, start, wait_until
@@ -184,7 +184,8 @@ def test_a_stage_that_there_is_not_is_one_line(name: tuple[str, ...], found: str
     done = run("-m", "stages", *name)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        done.stderr == f"ERROR: {found}, expected one of {', '.join(STAGES)}; python -m stages --help explains them\n"
+        done.stderr
+        == f"ERROR: {found}, expected one of {', '.join(STAGES + TOOLS)}; python -m stages --help explains them\n"
     )
 
 
@@ -199,12 +200,12 @@ def test_the_command_of_earlier_versions_says_what_to_type(stage: str, small: Pa
     assert files_of(small) == before
 
 
-@pytest.mark.parametrize("stage", [None, *STAGES])
+@pytest.mark.parametrize("stage", [None, *STAGES, *TOOLS])
 def test_help_needs_no_mindspore(stage: str | None, workspace: Path, run: Run) -> None:
     (workspace / "mindspore.py").write_text("raise SystemExit('MindSpore was imported')\n", encoding="utf-8")
     done = run("-m", "stages", *([stage] if stage else []), "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in [stage] if stage else STAGES:
+    for name in [stage] if stage else STAGES + TOOLS:
         summary = description(name).splitlines()[0].removeprefix(f"Stage {name}: ")
         assert summary in " ".join(done.stdout.split())
 

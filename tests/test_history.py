@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet.cifar10 import Split
-from alexnet.model.network import AlexNet
+from alexnet.model.networks.alexnet import AlexNet
 from alexnet.training import loop
 from alexnet.training.batches import Batches
 from alexnet.training.dvclive_callback import DVCLiveCallback

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.kernels import choice, mindspore_layers, onednn, onednn_layers
 from alexnet.kernels.choice import MINDSPORE, Kernels, choose
-from alexnet.model.network import AlexNet
+from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Batch
 from alexnet.training.recipe import Recipe

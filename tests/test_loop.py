@@ -10,8 +10,8 @@ from mindspore.train import Callback, LossMonitor, RunContext
 from alexnet.cifar10 import Split
 from alexnet.evaluation.evaluate import evaluate, logits_of
 from alexnet.kernels.choice import MINDSPORE, Kernels
-from alexnet.model.architecture import CONVOLUTIONS
-from alexnet.model.network import AlexNet
+from alexnet.model.alexnet_layers import CONVOLUTIONS
+from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
 from alexnet.training.history import History
@@ -30,7 +30,7 @@ def network(dropout_rate: float = 0, kernels: Kernels = MINDSPORE) -> AlexNet:
 
 
 def batches(epoch_size: int = 1, batch_size: int = 4, dropout_rate: float = 0) -> Batches:
-    return Batches(SPLIT, epoch_size, batch_size, dropout_rate, seed=1)
+    return Batches(SPLIT, epoch_size, batch_size, dropout_rate, seed=1, dropout_shape=AlexNet.dropout_shape)
 
 
 def bias_gradient(trained: AlexNet, step: int) -> np.ndarray:

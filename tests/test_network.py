@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from alexnet import cifar10
-from alexnet.model.network import AlexNet, interpolation
+from alexnet.model.networks.alexnet import AlexNet, interpolation
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 

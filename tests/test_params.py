@@ -6,8 +6,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from alexnet.model.architecture import WeightInit
-from alexnet.runtime.choices import ChosenAmpLevel, DeviceTarget
+from alexnet.runtime.choices import ChosenAmpLevel, DeviceTarget, WeightInit
 from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Flip
 from alexnet.training.schedule import Schedule
@@ -25,7 +24,7 @@ COUNT = "a whole number of at least 1"
 DEVICE = "auto, Ascend, GPU or CPU"
 EPOCH = "epoch or a whole number of at least 1"
 SHARE = "a number of at least 0, below 1"
-SIZE = "a whole number of pixels from 67 to 1024"
+SIZE = "a whole number of pixels from 1 to 1024"
 THREADS = "auto or a whole number of at least 1"
 URLS = "a list of http(s):// or file:// addresses, paths or the word generated"
 MD5 = "32 lower-case hexadecimal digits, or null"
@@ -35,8 +34,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     *(("data", "md5", value, MD5) for value in ("", "C32A1D4AB5D03F1284B67883E8D87530", "c32a", 12, "g" * 32)),
     *(("data", "train_images", value, "a multiple of 10 of at least 50") for value in (40, 55, 0, 60.0, "50", True)),
     *(("data", "test_images", value, "a multiple of 10 of at least 10") for value in (0, 15, -10, 1.5, None)),
+    *(("model", "name", value, "alexnet") for value in ("AlexNet", "resnet", "", "alexnet\n", None, 1)),
     *(("model", "num_classes", value, "a whole number from 10 to 1000") for value in (9, 1001, 10.0, "10", True)),
-    *(("model", key, value, SIZE) for key in ("image_height", "image_width") for value in (66, 1025, 96.5, "big")),
+    *(("model", key, value, SIZE) for key in ("image_height", "image_width") for value in (0, 1025, 96.5, "big")),
     *(
         (section, key, value, SHARE)
         for section, key in (
@@ -113,8 +113,9 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("data", "md5", None),
     ("data", "train_images", 50),
     ("data", "test_images", 10),
+    ("model", "name", "alexnet"),
     ("model", "num_classes", 1000),
-    ("model", "image_height", 67),
+    ("model", "image_height", 1),
     ("model", "image_width", 1024),
     ("model", "dropout_rate", 0),
     ("train", "threads", 1),
@@ -185,8 +186,8 @@ def test_a_right_value_is_read_as_it_is(section: str, key: str, value: object, v
 
 def test_each_wrong_key_is_named(values: dict[str, Any]) -> None:
     values["train"]["batch_size"] = 0
-    values["model"]["image_width"] = 5
-    one_line(refused(values), "train.batch_size is 0", "model.image_width is 5")
+    values["model"]["image_width"] = 0
+    one_line(refused(values), "train.batch_size is 0", "model.image_width is 0")
 
 
 @pytest.mark.parametrize(("section", "key"), FIELDS)
@@ -401,7 +402,7 @@ def test_the_zoos_flags_override_the_parameters(section: str, values: dict[str, 
         ("--batch_size", "7.5", ("--batch_size is 7.5", COUNT)),
         ("--epoch_size", "many", ("--epoch_size is 'many'", COUNT)),
         ("--device_target", "TPU", ("--device_target is 'TPU'", DEVICE)),
-        ("--image_height", "66", ("--image_height is 66", SIZE)),
+        ("--image_height", "0", ("--image_height is 0", SIZE)),
         ("--image_width", "", ("--image_width is None", SIZE)),
         ("--batch_size", "[1", ("batch_size", COUNT)),
         ("--device_target", "a: b: c", ("device_target", DEVICE)),

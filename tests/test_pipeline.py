@@ -145,7 +145,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/__main__.py", set()),
         ("stages/zoo_flags.py", set()),
         ("alexnet/training/batches.py", {"train"}),
-        ("alexnet/model/network.py", {"train", "evaluate", "export"}),
+        ("alexnet/model/networks/alexnet.py", {"train", "evaluate", "export"}),
         ("alexnet/inference/classifier.py", {"export"}),
         ("alexnet/inference/image_file.py", set()),
         ("alexnet/archive/generated.py", {"download"}),
@@ -191,7 +191,7 @@ def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
     # What can only refuse or mask a value, with what only it imports, is no dep; nor are the packages (see dvc.yaml).
     free = {
         Path("stages/params.py"),
-        Path("alexnet/model/architecture.py"),
+        Path("alexnet/model/registry.py"),
         Path("alexnet/runtime/choices.py"),
     }
     free |= {Path("alexnet/runtime/urls.py"), Path("alexnet/training/batches.py"), Path("alexnet/training/schedule.py")}

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from alexnet import cifar10
 from alexnet.cifar10 import CLASS_NAMES, Split
-from alexnet.model.architecture import training_pflop
+from alexnet.model.alexnet_layers import training_pflop
 from alexnet.report.charts import DARK, LIGHT
 from alexnet.report.curves import Curve
 from alexnet.report.page import ZOO_PFLOP, Results, class_rows, duration, probability, write_report
@@ -69,6 +69,7 @@ def results(
         evaluation={"accuracy": hits.mean(), "loss": 1.2345},
         per_class={CLASS_NAMES[label]: hits[labels == label].mean() for label in range(10)},
         timing={
+            "network": "AlexNet",
             "device_target": "CPU",
             "workers": 1,
             "threads": 2,

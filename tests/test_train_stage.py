@@ -5,6 +5,7 @@ import json
 import subprocess
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mindspore as ms
@@ -25,7 +26,14 @@ from tests.test_commands import files_of
 from tests.workspaces import ROOT, TINY, change
 
 OTHER: dict[str, dict[str, Any]] = {
-    "model": {"num_classes": 11, "image_height": 68, "image_width": 70, "dropout_rate": 0.3, "batch_norm": False},
+    "model": {
+        "name": "alexnet",
+        "num_classes": 11,
+        "image_height": 68,
+        "image_width": 70,
+        "dropout_rate": 0.3,
+        "batch_norm": False,
+    },
     "train": {
         "device_target": "GPU",
         "threads": 7,
@@ -97,7 +105,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     watch(device, "select", lambda *_: ("GPU", 7))
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
     watch(train, "Batches", lambda real, *arguments: real(*arguments))
-    watch(train, "AlexNet", lambda *_, **__: object())
+    watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
     watch(loop, "train", reached)
     return calls
 
@@ -106,7 +114,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     change(folder, **OTHER)
     before = params.read()
     for section, values in OTHER.items():
-        assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers"}
+        assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers", "minimum_download_rate"}
     with pytest.raises(Reached):
         train.train(before, Path("images"), folder, StopRequest(), ParentWatch())
     model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
@@ -118,11 +126,16 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     batches = taken["Batches"]
     assert len(batches.pop("split")) == 80
     shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
-    expected = {key: config[key] for key in shared} | {"dropout_rate": 0.3, "rank": 0, "workers": 1}
+    expected = {key: config[key] for key in shared} | {
+        "dropout_rate": 0.3,
+        "rank": 0,
+        "workers": 1,
+        "dropout_shape": (2, 4096),
+    }
     assert batches == expected
-    assert taken["AlexNet"] == model | {"weight_init": "default", "seed": 5, "kernels": Kernels("mindspore", "O2")}, (
-        "auto, on a GPU"
-    )
+    name, arguments = taken["create"]["name"], taken["create"]["arguments"]
+    kernels = Kernels("mindspore", "O2")  # auto, on a GPU
+    assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
     asked = taken["train"]
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
@@ -160,7 +173,7 @@ def test_kernels_and_precision_are_those_asked_for(
     change(folder, train={"kernels": kernels, "amp_level": "O0"})
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
-    assert taken["AlexNet"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
+    assert taken["create"]["arguments"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from alexnet.model.architecture import HIDDEN_UNITS
+from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from tests import archives
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def copy(folder: Path, hidden_units: int = 256) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    architecture = folder / "alexnet" / "model" / "architecture.py"
+    architecture = folder / "alexnet" / "model" / "alexnet_layers.py"
     code = architecture.read_text(encoding="utf-8")
     line = f"HIDDEN_UNITS = {HIDDEN_UNITS}\n"
     assert line in code

@@ -6,11 +6,11 @@ import mindspore as ms
 import numpy as np
 
 from alexnet.cifar10 import CLASS_NAMES, Split
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError
 
 
-def logits_of(network: AlexNet, images: np.ndarray, batch_size: int, mirror: bool = False) -> np.ndarray:
+def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: bool = False) -> np.ndarray:
     """Return the network's logits, float32 of shape (N, num_classes), of uint8 images of shape (N, 3, 32, 32).
 
     mirror: return the mean of an image's logits and of those of its mirror image, for twice the time (Krizhevsky et
@@ -63,7 +63,7 @@ class Evaluation:
     per_class: dict[str, float]
 
 
-def evaluate(network: AlexNet, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
+def evaluate(network: Network, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
     """Evaluate the network on every image of the split, exactly once; `mirror` as `logits_of` has it.
 
     Raises InputError when an answer is NaN or infinite.

@@ -5,12 +5,12 @@ import numpy as np
 from mindspore import nn, ops
 
 from alexnet.cifar10 import class_name
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError
 
 
 class Classifier(nn.Cell):
-    """A trained AlexNet between a change of layout and a softmax.
+    """A trained network between a change of layout and a softmax.
 
     Args:
         network: with its weights.
@@ -19,10 +19,10 @@ class Classifier(nn.Cell):
         class_names: of each output, in their order.
     """
 
-    def __init__(self, network: AlexNet) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__(auto_prefix=False)  # the parameters keep their names
         self.network = network
-        self.class_names = [class_name(label) for label in range(network.fc3.out_channels)]
+        self.class_names = [class_name(label) for label in range(network.num_classes)]
         self.set_train(False)
 
     def construct(self, images: ms.Tensor) -> ms.Tensor:

@@ -37,7 +37,7 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
     )
     model = onnx.load(path)
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # which MindSpore leaves at 1
-    model.graph.name, model.producer_version = "AlexNet", ms.__version__
+    model.graph.name, model.producer_version = type(classifier.network).__name__, ms.__version__
     model.graph.input[0].doc_string = "RGB images of 32x32 pixels, values 0 to 255"
     onnx.helper.set_model_props(model, {CLASS_NAMES: json.dumps(classifier.class_names)})
     onnx.save(model, path)

@@ -13,19 +13,21 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from google.protobuf.message import DecodeError
-from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
 from mindspore.train.checkpoint_pb2 import Checkpoint
 
 from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
-from alexnet.model.architecture import MINIMUM_SIZE
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network, Setting
+from alexnet.model.registry import create, names, network_class
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
-"""What the names of a network's settings begin with in a checkpoint, where each is a tensor of shape ()."""
+"""The prefix of a network's settings in a checkpoint. Each is a tensor of shape (); a text is UTF-8, uint8 of (N,)."""
+
+DEFAULT_NETWORK = "alexnet"
+"""The network of checkpoints that do not name one: the model zoo's, and those of our earlier versions."""
 
 _TYPES = {
     name: np.dtype(name.lower())
@@ -41,10 +43,10 @@ DIGEST = "digest.sha256"
 
 _LIMITS = {
     "num_classes": (NUM_CLASSES, 1000),
-    "image_height": (MINIMUM_SIZE, 1024),
-    "image_width": (MINIMUM_SIZE, 1024),
+    "image_height": (1, 1024),
+    "image_width": (1, 1024),
 }
-"""The least and the most that a setting can be, lest one from a damaged file takes all memory."""
+"""The smallest and the largest value of a setting, so that one from a damaged file cannot take all memory."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -121,100 +123,111 @@ def _digest(values: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(state.digest(), np.uint8)
 
 
-def save_weights(network: AlexNet, path: Path) -> None:
+def save_weights(network: Network, path: Path) -> None:
     """Write the network's parameters and settings with their digest, whole or not at all; `path` ends in .ckpt."""
-    settings = {SETTINGS + name: ms.Tensor(np.array(value)) for name, value in network.settings.items()}
+    settings = {
+        SETTINGS + name: ms.Tensor(np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else value)
+        for name, value in network.settings.items()
+    }
     values = dict(network.parameters_and_names()) | settings
     digest = _digest({name: value.asnumpy() for name, value in values.items()})
     with replacing(path) as new:
         write_checkpoint(values | {DIGEST: ms.Tensor(digest)}, new)
 
 
-def load_weights(network: nn.Cell, path: Path) -> None:
-    """Set the network's parameters from a checkpoint, the model zoo's included.
+def load_weights(network: Network, path: Path) -> None:
+    """Set the network's parameters from a checkpoint, which may be one of the model zoo's.
 
-    What else is in the file (settings, the optimizer's state) is left alone. Convolution biases may be missing and are
-    then 0, since the zoo's 2020 version has none. Raises InputError when the file is no checkpoint, another parameter
-    is missing, one has another shape, a value is not finite, or the settings are not the network's; the network is then
-    as it was.
+    Whatever else is in the file, such as the optimizer's state, is ignored. The network's `optional_parameters` are 0
+    where the file lacks them. Raises InputError when the file is no checkpoint, another parameter is missing, one has
+    another shape, a value is not finite, or the settings are not the network's; the network is then left as it was.
     """
     values = read_checkpoint(path)
-    told = _settings(values)
-    for name, value in getattr(network, "settings", {}).items():
-        if told.get(name, value) != value:
-            raise InputError(f"{path} is of a network with {name} {told[name]}, expected {value}: train again")
+    saved = _settings(values)
+    for name, value in network.settings.items():
+        if saved.get(name, value) != value:
+            raise InputError(f"{path} is of a network with {name} {saved[name]}, expected {value}: train again")
     _set_weights(network, values, path)
 
 
 def load_network(
     path: Path, image_height: int | None = None, image_width: int | None = None, kernels: Kernels = MINDSPORE
-) -> AlexNet:
-    """Return the network that a checkpoint is of, without dropout.
+) -> Network:
+    """Return the network that a checkpoint holds, without dropout.
 
     Args:
-        path: a checkpoint that tells the network's settings, as `save_weights` makes it, or the model zoo's.
-        image_height, image_width: of a network whose checkpoint does not tell them.
-        kernels: what computes its layers.
+        path: a checkpoint of `save_weights`, which has the network's settings, or one of the model zoo's AlexNet.
+        image_height, image_width: of a network whose checkpoint does not have them.
+        kernels: what makes its layers.
 
-    Raises InputError for what `load_weights` refuses, when these two are needed and not given, or given and not what
-    the checkpoint tells, and when it tells settings that this AlexNet does not have.
+    Raises InputError for whatever `load_weights` refuses; when the two sizes are needed but not given, or are given but
+    differ from the checkpoint's; and when the checkpoint names no network of ours, or settings that it does not have.
     """
     values = read_checkpoint(path)
     settings: dict[str, Any] = _settings(values)
+    name = settings.setdefault("name", DEFAULT_NETWORK) if settings else DEFAULT_NETWORK
+    if name not in names():
+        raise InputError(f"{path} is of the network {name}, expected {' or '.join(names())}: train again")
     given = {"image_height": image_height, "image_width": image_width}
     if settings:
-        for name, value in given.items():
-            if value not in (None, settings.get(name)):
-                raise InputError(f"{name} is {value}, but {path} says {settings.get(name)}: leave it out")
+        for key, value in given.items():
+            if value not in (None, settings.get(key)):
+                raise InputError(f"{key} is {value}, but {path} says {settings.get(key)}: leave it out")
     else:
-        outputs = values.get("fc3.bias")
-        if outputs is None:
-            raise _missing("fc3.bias", path)
+        found = network_class(name).settings_of(values)
+        if found is None:
+            raise InputError(f"{path} is a checkpoint of another network: it has neither settings nor {name}'s outputs")
         if None in given.values():
             raise InputError(
                 f"{path} does not say which image size it was trained with: give image_height and image_width "
                 "(the model zoo's checkpoints: 227 and 227)"
             )
-        settings = {"num_classes": outputs.size} | given
+        settings = {"name": name} | found | given
+    arguments = settings | {"dropout_rate": 0.0, "kernels": kernels}
     try:
-        arguments = inspect.signature(AlexNet).bind(dropout_rate=0.0, kernels=kernels, **settings)
+        inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
     except TypeError as error:
         raise InputError(f"{path} is of another version of this network: {error}") from None
     _check_settings(_settings(values), path)
     with no_init_parameters():  # random ones take longer than reading these
-        network = AlexNet(*arguments.args, **arguments.kwargs)
+        network = create(**arguments)
     _set_weights(network, values, path)
     return network
 
 
-def _settings(values: Mapping[str, np.ndarray]) -> dict[str, int | float | bool]:
-    # What a checkpoint tells of its network; nothing for the zoo's.
-    return {
-        name.removeprefix(SETTINGS): value.item()
-        for name, value in values.items()
-        if name.startswith(SETTINGS) and value.size == 1
-    }
+def _settings(values: Mapping[str, np.ndarray]) -> dict[str, Setting]:
+    # The settings of a checkpoint's network; none for the zoo's.
+    settings: dict[str, Setting] = {}
+    for name, value in values.items():
+        if name.startswith(SETTINGS):
+            if value.dtype == np.uint8 and value.ndim == 1:
+                settings[name.removeprefix(SETTINGS)] = value.tobytes().decode("utf-8", "replace")
+            elif value.size == 1:
+                settings[name.removeprefix(SETTINGS)] = value.item()
+    return settings
 
 
-def _check_settings(settings: Mapping[str, int | float | bool], path: Path) -> None:
+def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
     for name, value in settings.items():
         if name in _LIMITS:
             least, most = _LIMITS[name]
             expected, fits = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
-        else:
+        elif name == "batch_norm":
             expected, fits = "true or false", isinstance(value, bool)
+        else:  # the name, or a setting of one network alone, which checks it itself
+            continue
         if not fits:
             raise InputError(f"{path} is of a network with {name} {value}, expected {expected}: train again")
 
 
-def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path) -> None:
+def _set_weights(network: Network, values: Mapping[str, np.ndarray], path: Path) -> None:
     fitting = {}
     for name, parameter in network.parameters_and_names():
         value = values.get(name)
-        if value is None and name.startswith("conv") and name.endswith(".bias"):
+        if value is None and name in network.optional_parameters:
             value = np.zeros(parameter.shape)
         if value is None:
-            raise _missing(name, path)
+            raise InputError(f"{path} has no parameter {name}: it is a checkpoint of another network")
         if value.shape != parameter.shape:
             raise InputError(
                 f"{path} has {name} of shape {value.shape}, expected {parameter.shape}: it was trained with another "
@@ -225,7 +238,3 @@ def _set_weights(network: nn.Cell, values: Mapping[str, np.ndarray], path: Path)
         fitting[parameter] = value.astype(np.float32, copy=False)
     for parameter, value in fitting.items():
         parameter.set_data(ms.Tensor(value))
-
-
-def _missing(name: str, path: Path) -> InputError:
-    return InputError(f"{path} has no parameter {name}: it is a checkpoint of another network")

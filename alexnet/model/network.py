@@ -1,129 +1,73 @@
-"""The network: from raw 32x32 images to logits, resize and normalisation included."""
+"""What the rest of the project asks of a network."""
+
+from collections.abc import Mapping
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
-from mindspore.common.initializer import HeNormal
+from mindspore import nn
 
-from alexnet import cifar10
 from alexnet.kernels.choice import MINDSPORE, Kernels
-from alexnet.model.architecture import (
-    CONVOLUTIONS,
-    HIDDEN_UNITS,
-    MINIMUM_SIZE,
-    POOL_SIZE,
-    POOL_STRIDE,
-    WeightInit,
-    features,
-)
-from alexnet.runtime.errors import InputError
+
+Setting = int | float | bool | str
 
 
-def interpolation(size: int, image_size: int) -> np.ndarray:
-    """Return the weights that resize one axis bilinearly, float32 of shape (image_size, size).
+class Network(nn.Cell):
+    """The base of all networks.
 
-    Half-pixel centres, no antialiasing, edges repeated, as OpenCV's INTER_LINEAR and
-    `ops.interpolate(align_corners=False)`; being constants of a matrix product, they can be exported to ONNX.
-    """
-    centre = np.clip((np.arange(image_size) + 0.5) * size / image_size - 0.5, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(size))).astype(np.float32)
-
-
-class AlexNet(nn.Cell):
-    """AlexNet on raw CIFAR-10 images. Its parameters are named conv1.weight ... fc3.bias, as the model zoo's.
+    To add one, write a module in `alexnet/model/networks` with a subclass that it calls `NETWORK`. The subclass is
+    made with keyword arguments: `num_classes`, `image_height`, `image_width`, `dropout_rate`, `batch_norm` (the section
+    `model` of params.yaml, less the name), `kernels`, and in training `weight_init` and `seed`, of the initial weights.
+    It may ignore those that mean nothing to it.
 
     Args:
-        num_classes: outputs of the last layer.
-        image_height, image_width: pixels the 32x32 images are resized to, at least MINIMUM_SIZE.
-        dropout_rate: chance of an output of fc1 and fc2 to be dropped in training, at least 0, below 1.
-        batch_norm: normalise each convolution's output over the batch (S. Ioffe, C. Szegedy, arXiv 1502.03167), with
-            parameters bn1.gamma ... bn5.moving_variance; the convolutions then need no biases, and have none.
-        weight_init: the initial weights: `default`, MindSpore's for its layers (the zoo's later version has them too),
-            or `HeNormal`, with biases of 0 (K. He et al., arXiv 1502.01852, section 2.2).
-        seed: of the initial weights.
-        kernels: what computes the layers; it changes neither the parameters nor their initial values.
+        settings: the arguments that are needed to make the network again after it was trained. Checkpoints keep them.
+            `num_classes` must be among them; each must be an int, a float, a bool or a str.
+        kernels: the library and the precision in which the network is trained. Layers made by its
+            `convolution_block` and `dense` compute with them; a network may also use any other layer of MindSpore.
 
     Attributes:
-        settings: the arguments without which the network cannot be made again to be used; its checkpoints keep them.
-
-    Raises InputError when the image size is below MINIMUM_SIZE.
+        settings: those given, and `name`, the name of the module.
+        num_classes: how many outputs the network has.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        image_height: int,
-        image_width: int,
-        dropout_rate: float,
-        batch_norm: bool = False,
-        weight_init: WeightInit = "default",
-        seed: int = 0,
-        kernels: Kernels = MINDSPORE,
-    ) -> None:
-        super().__init__()
-        if min(image_height, image_width) < MINIMUM_SIZE:
-            raise InputError(
-                f"the image size is {image_height}x{image_width}, expected at least {MINIMUM_SIZE}x{MINIMUM_SIZE}: "
-                "of a smaller image the last pooling leaves nothing"
-            )
-        self.settings: dict[str, int | float | bool] = {
-            "num_classes": num_classes,
-            "image_height": image_height,
-            "image_width": image_width,
-            "batch_norm": batch_norm,
-        }
-        self.dropout_rate, self.kernels = dropout_rate, kernels
-        self.rows = ms.Tensor(interpolation(cifar10.HEIGHT, image_height))
-        self.columns = ms.Tensor(np.ascontiguousarray(interpolation(cifar10.WIDTH, image_width).T))
-        mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (cifar10.MEAN, cifar10.STD))
-        self.scale, self.shift = ms.Tensor(1 / (255 * std)), ms.Tensor(-mean / std)
+    dropout_shape: tuple[int, ...] = ()
+    """The shape of the dropout masks of one image; () if the network has no dropout."""
 
-        ms.set_seed(seed)
-        initial = (
-            {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
-        )
-        inputs = (cifar10.CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
-        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = convolutions = [
-            nn.Conv2d(
-                in_channels,
-                layer.out_channels,
-                layer.kernel_size,
-                stride=layer.stride,
-                pad_mode=layer.pad_mode,
-                has_bias=not batch_norm,
-                **initial,
-            )
-            for in_channels, layer in zip(inputs, CONVOLUTIONS, strict=False)
-        ]
-        self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = norms = [
-            nn.BatchNorm2d(layer.out_channels) if batch_norm else None for layer in CONVOLUTIONS
-        ]
-        for number, (layer, convolution, norm) in enumerate(zip(CONVOLUTIONS, convolutions, norms, strict=True), 1):
-            pool = nn.MaxPool2d(POOL_SIZE, stride=POOL_STRIDE) if layer.pooled else None
-            block = kernels.convolution_block(convolution, norm, pool, first=number == 1)
-            self.insert_child_to_cell(f"block{number}", block)  # an assignment would rename the parameters
-        self.fc1 = kernels.dense(features(image_height, image_width), HIDDEN_UNITS, relu=True, **initial)
-        self.fc2 = kernels.dense(HIDDEN_UNITS, HIDDEN_UNITS, relu=True, **initial)
-        self.fc3 = kernels.dense(HIDDEN_UNITS, num_classes, relu=False, **initial)
+    optional_parameters: frozenset[str] = frozenset()
+    """The names of the parameters that a checkpoint may lack; they are then 0."""
+
+    def __init__(self, settings: Mapping[str, Setting], kernels: Kernels = MINDSPORE) -> None:
+        super().__init__()
+        name = type(self).__module__.rpartition(".")[2]
+        self.settings: dict[str, Setting] = {"name": name, **settings}
+        self.num_classes = int(settings["num_classes"])
+        self.kernels = kernels
 
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
         """Return logits, float32 of shape (N, num_classes).
 
-        images: uint8 of shape (N, 3, 32, 32).
-        keep: bool of shape (N, 2, 4096), which outputs of fc1 and of fc2 to keep, the others being dropped and the
-            kept ones scaled by 1 / (1 - dropout_rate); None keeps all. It is an input, not drawn here, because the
-            generator of MindSpore's own dropout differs from process to process.
+        images: uint8 of shape (N, 3, 32, 32), RGB; resizing and normalising them is the network's work.
+        keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None keeps all.
         """
-        # Normalised before it is resized: bilinear weights sum to one, so the result is the same for fewer pixels.
-        x = images.astype(ms.float32) * self.scale + self.shift
-        x = ops.matmul(self.rows, ops.matmul(x, self.columns))
-        x = self.block5(self.block4(self.block3(self.block2(self.block1(x)))))
-        x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
-        x = self.fc1(x)
-        if keep is None:
-            return self.fc3(self.fc2(x))
-        first, second = ops.unstack(keep, 1)  # keep[:, 0] would take ten times longer on the CPU
-        x = x * first / (1 - self.dropout_rate)
-        x = self.fc2(x)
-        x = x * second / (1 - self.dropout_rate)
-        return self.fc3(x)
+        raise NotImplementedError
+
+    def filters(self) -> np.ndarray:
+        """Return the weights that the report shows, those of the first convolution.
+
+        They are float32 of shape (filters, 3, height, width).
+        """
+        raise NotImplementedError
+
+    def training_pflop(self, images: int) -> float:
+        """Return the cost of training on so many images, in 10^15 operations; an image counts in each epoch anew."""
+        raise NotImplementedError
+
+    @classmethod
+    def settings_of(cls, values: Mapping[str, np.ndarray]) -> dict[str, Setting] | None:
+        """Return the settings, less the image size, of a network whose checkpoint does not name them.
+
+        None means that the checkpoint is not one of this network. Only AlexNet has such checkpoints, the model zoo's.
+
+        values: the values of the checkpoint by their names.
+        """
+        return None

@@ -35,7 +35,7 @@ class Quoted:
 ZOO = (Quoted("Ascend 910", "0.8832", 17), Quoted("V100", "0.88512", 14))
 """From the README.md of https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
 ZOO_PFLOP = 9.8614
-"""The cost of the zoo's recipe, as `alexnet.model.architecture.training_pflop` counts it."""
+"""The cost of the zoo's recipe, as `alexnet.model.alexnet_layers.training_pflop` counts it."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Results:
     train: `epochs`, `steps`, `parameters` (how many weights) and `pflop`.
     evaluation: `accuracy` and `loss` on the test images.
     per_class: class name to accuracy.
-    timing: `device_target`, `workers`, `threads`, `train_seconds` and `images_per_second`; the `commit` that trained,
-        as shown, and `versions` by package.
+    timing: `network`, its name as shown; `device_target`, `workers`, `threads`, `train_seconds` and
+        `images_per_second`; the `commit` that trained, as shown, and `versions` by package.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
     params: each section's parameters; `model` has `image_height` and `image_width`.
     """

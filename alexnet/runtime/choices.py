@@ -1,4 +1,4 @@
-"""The values of parameters that name a device or a precision, in a module that imports nothing slow."""
+"""The values that some parameters can have, in a module that imports nothing slow."""
 
 from typing import Literal, get_args
 
@@ -20,3 +20,6 @@ KernelLibrary = Literal["onednn", "mindspore"]
 """What can compute the layers, see `alexnet.kernels.choice`."""
 
 ChosenKernels = Literal["auto", KernelLibrary]
+
+WeightInit = Literal["default", "HeNormal"]
+"""How weights are initialised: as MindSpore's layers do it, or as K. He et al., arXiv 1502.01852, section 2.2."""

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.cifar10 import NUM_CLASSES, Split
-from alexnet.model.architecture import DROPOUT_LAYERS, HIDDEN_UNITS
 from alexnet.runtime.errors import InputError
 
 Flip = Literal["random", "alternating"]
@@ -71,7 +70,7 @@ class Batch(NamedTuple):
 
     images: uint8 of shape (N, 3, 32, 32), N being the batch size, or this worker's share of it.
     labels: int32 of shape (N,).
-    keep: bool of shape (N, 2, 4096), the outputs dropout keeps; None without dropout.
+    keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None without dropout.
     """
 
     images: np.ndarray
@@ -88,15 +87,17 @@ class Batches(Sequence[Batch]):
         split: the training images.
         epoch_size: epochs.
         batch_size: images a batch.
-        dropout_rate: chance of an output to be dropped; 0 makes no masks.
+        dropout_rate: chance of a value to be dropped; 0 makes no masks.
         seed: of shuffling, augmentation and dropout.
         crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
         flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
             epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
             2404.00498, section 3.6).
         rank, workers: which shard of each batch to give, of how many; all are equally large.
+        dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
-    Raises InputError when there are fewer images than one batch takes, or a batch cannot be shared equally.
+    Raises InputError when there are fewer images than one batch takes, a batch cannot be shared equally, or there is a
+    dropout rate for a network without dropout.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Batches(Sequence[Batch]):
         flip: Flip = "random",
         rank: int = 0,
         workers: int = 1,
+        dropout_shape: tuple[int, ...] = (),
     ) -> None:
         self.steps_per_epoch = len(split) // batch_size
         if self.steps_per_epoch == 0:
@@ -118,10 +120,12 @@ class Batches(Sequence[Batch]):
             )
         if batch_size % workers:
             raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        if dropout_rate and not dropout_shape:
+            raise InputError(f"dropout_rate is {dropout_rate}, expected 0, because the network has no dropout")
         self._split = split
         self.epoch_size = epoch_size
         self.batch_size = batch_size
-        self._dropout_rate = dropout_rate
+        self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
         self._crop_padding = crop_padding
         self._first_mirrored = None
@@ -143,7 +147,7 @@ class Batches(Sequence[Batch]):
         images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored)
         keep = None
         if self._dropout_rate:
-            shape = self.batch_size, DROPOUT_LAYERS, HIDDEN_UNITS
+            shape = self.batch_size, *self._dropout_shape
             draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
             keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
         shard = self._shard

@@ -10,7 +10,7 @@ from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 
 from alexnet.cifar10 import Split
 from alexnet.evaluation.evaluate import Evaluation, evaluate
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
 from alexnet.training.history import History, measure
@@ -26,7 +26,7 @@ max-pooling turn NaN into 0, so that it can stay finite although the weights are
 
 
 def train(
-    network: AlexNet,
+    network: Network,
     batches: Batches,
     recipe: Recipe,
     *,
@@ -120,7 +120,7 @@ def train(
     return history
 
 
-def _validate(train_step: Step, network: AlexNet, validation: Split, batch_size: int) -> Evaluation:
+def _validate(train_step: Step, network: Network, validation: Split, batch_size: int) -> Evaluation:
     with train_step.averaged():
         result = evaluate(network, validation, batch_size)
     network.set_train(True)

@@ -9,10 +9,54 @@ import numpy as np
 from mindspore import nn, ops
 from mindspore.dataset import GeneratorDataset
 
-from alexnet.model.network import AlexNet
+from alexnet.model.network import Network
 from alexnet.training.batches import Batch, Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.workers import ALONE, Worker
+
+
+def make_optimizer(network: Network, recipe: Recipe) -> nn.Optimizer:
+    """Return the optimizer of the recipe. Weights decay; biases and batch normalisation's parameters do not."""
+    trained = network.trainable_params()
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": float(recipe.weight_decay)}, {"params": others}]
+    values, loss_scale = (float(recipe.learning_rate), float(recipe.momentum)), network.kernels.loss_scale
+    # nn.Momentum has use_nesterov too, but it has no effect on the CPU (MindSpore 2.8.0). nn.SGD is slower.
+    if recipe.use_nesterov and recipe.momentum:
+        return nn.SGD(groups, *values, nesterov=True, loss_scale=loss_scale)
+    return nn.Momentum(groups, *values, loss_scale=loss_scale)
+
+
+class WeightAverage:
+    """The exponential moving average of weights.
+
+    Args:
+        weights: the parameters to average, by name; the averages start at their values.
+        decay: the share of the old average in the new one, above 0, below 1.
+
+    Attributes:
+        values: the averages, by the names of the weights. Their own names begin with `average.`.
+    """
+
+    def __init__(self, weights: Mapping[str, ms.Parameter], decay: float) -> None:
+        self.values: dict[str, ms.Parameter] = {
+            name: ms.Parameter(weight.asnumpy().copy(), name=f"average.{name}", requires_grad=False)
+            for name, weight in weights.items()
+        }
+        pairs = tuple((self.values[name], weight) for name, weight in weights.items())
+
+        @ms.jit
+        def update_averages() -> ms.Tensor:
+            for average, weight in pairs:
+                ops.assign(average, average * decay + weight * (1 - decay))
+            return pairs[0][0]
+
+        self._update_averages = update_averages
+
+    def update(self) -> None:
+        """Move the averages towards the present weights."""
+        self._update_averages()
 
 
 class Step:
@@ -21,34 +65,25 @@ class Step:
     Args:
         network: updated in place.
         recipe: its momentum, weight decay, label smoothing and average.
-        worker: which of how many this process is; gradients and batch normalisation's running statistics are averaged.
+        worker: this process among all workers; gradients and batch normalisation's running statistics are averaged
+            over them.
+
+    Attributes:
+        optimizer: what updates the weights.
     """
 
-    def __init__(self, network: AlexNet, recipe: Recipe, worker: Worker = ALONE) -> None:
+    def __init__(self, network: Network, recipe: Recipe, worker: Worker = ALONE) -> None:
         self._network, self._recipe, self._worker = network, recipe, worker
         loss_scale = network.kernels.loss_scale
-        trained = network.trainable_params()
-        decayed = [parameter for parameter in trained if parameter.ndim > 1]
-        others = [parameter for parameter in trained if parameter.ndim == 1]
-        groups = [{"params": decayed, "weight_decay": float(recipe.weight_decay)}, {"params": others}]
-        values = float(recipe.learning_rate), float(recipe.momentum)
-        # nn.Momentum takes use_nesterov too, but on the CPU it changes nothing (2.8.0); nn.SGD is slower.
-        self.optimizer = optimizer = (
-            nn.SGD(groups, *values, nesterov=True, loss_scale=loss_scale)
-            if recipe.use_nesterov and recipe.momentum
-            else nn.Momentum(groups, *values, loss_scale=loss_scale)
-        )
+        self.optimizer = optimizer = make_optimizer(network, recipe)
         weights = dict(network.parameters_and_names())
         self._statistics = {name: weight for name, weight in weights.items() if not weight.requires_grad}
-        self._averages = {
-            name: ms.Parameter(weight.asnumpy().copy(), name=f"average.{name}", requires_grad=False)
-            for name, weight in weights.items()
-            if recipe.ema_decay
-        }
+        self._average = WeightAverage(weights, recipe.ema_decay) if recipe.ema_decay else None
+        averages = self._average.values.values() if self._average else ()
         self.parameters: dict[str, ms.Parameter] = weights | {
-            parameter.name: parameter for parameter in (*optimizer.get_parameters(), *self._averages.values())
+            parameter.name: parameter for parameter in (*optimizer.get_parameters(), *averages)
         }
-        """All that a state must have, by name: weights, momentum, averages."""
+        """All parameters that a state must have, by name: weights, momentum and averages."""
 
         network.set_train(True)
         loss_function = nn.CrossEntropyLoss(label_smoothing=float(recipe.label_smoothing))
@@ -58,54 +93,47 @@ class Step:
             return loss_function(logits, labels) * loss_scale, logits
 
         gradients_of = ms.value_and_grad(forward, None, optimizer.parameters, has_aux=True)
-        average = worker.gradient_reducer(optimizer)
+        mean_over_workers = worker.gradient_reducer(optimizer)
 
         def backward(
             images: ms.Tensor, labels: ms.Tensor, keep: ms.Tensor | None
         ) -> tuple[ms.Tensor, tuple[ms.Tensor, ...]]:
             (_, logits), gradients = gradients_of(images, labels, keep)
-            return logits, average(gradients)
+            return logits, mean_over_workers(gradients)
 
-        def move(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
+        def apply(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
             ops.assign(optimizer.learning_rate, rate)
             optimizer(gradients)
 
         def update(images: ms.Tensor, labels: ms.Tensor, rate: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
             logits, gradients = backward(images, labels, keep)
-            move(rate, *gradients)
+            apply(rate, *gradients)
             return logits
 
-        # Gradients are arguments of their own: a graph that takes a tuple is compiled anew for every new tuple.
+        # Each gradient is an argument of its own, because a graph that takes a tuple is compiled anew for each tuple.
         if network.kernels.library == "onednn":
-            # In a graph with the layers, MindSpore updates some weights while oneDNN computes the gradients of others,
-            # and their threads get in each other's way. In graphs of their own they take turns.
-            backward, move = ms.jit(backward), ms.jit(move)
+            # In one graph, MindSpore would update some weights while oneDNN computes the gradients of others, and their
+            # threads would slow each other down. In two graphs they take turns.
+            backward, apply = ms.jit(backward), ms.jit(apply)
         else:
             update = ms.jit(update)
 
-        pairs = tuple((self._averages[name], weights[name]) for name in self._averages)
-        decay = recipe.ema_decay
-
-        @ms.jit
-        def follow() -> ms.Tensor:
-            for averaged, weight in pairs:
-                ops.assign(averaged, averaged * decay + weight * (1 - decay))
-            return pairs[0][0]
-
-        self._update, self._follow = update, follow
+        self._update = update
 
     def __call__(self, batch: Batch, rate: np.float32) -> np.ndarray:
         """Do one step; return the logits before it, float32 of shape (N, num_classes)."""
         return self._finish(self._update(*map(ms.Tensor, _columns(batch, rate).values())))
 
     def sink(self, batches: Batches, rates: np.ndarray, first: int) -> Callable[[], np.ndarray]:
-        """Return what does the steps from `first` on, one a call, and returns what a call of this does.
+        """Return a function that does the next step at each call, starting with `first`, and returns its logits.
 
-        A thread of its own makes the batches, and MindSpore sends them to the device's queue ahead of their steps
+        A separate thread makes the batches, and MindSpore sends them to the device's queue ahead of their steps
         (data sinking: https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html).
         Ascend and GPU only.
         """
-        rows = _Rows(copy(batches), rates, first)  # a copy, for what it keeps of an epoch belongs to one thread
+        rows = _Rows(
+            copy(batches), rates, first
+        )  # a copy, because its order of an epoch is not shared safely by two threads
         names = list(_columns(batches[first], rates[first]))
         dataset = GeneratorDataset(rows, names, num_parallel_workers=1, shuffle=False)
         update = ms.data_sink(self._update, dataset)
@@ -117,14 +145,15 @@ class Step:
             means = self._worker.mean(*np.concatenate([weight.asnumpy() for weight in self._statistics.values()]))
             ends = np.cumsum([weight.size for weight in self._statistics.values()])
             self.set(dict(zip(self._statistics, np.split(means, ends[:-1]), strict=True)))
-        if self._averages:
-            self._follow()
+        if self._average:
+            self._average.update()
         return logits
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Have the network hold the averages, if the recipe has any, while the context lasts."""
-        trained = {name: self.parameters[name].asnumpy().copy() for name in self._averages}
+        """Let the network have the averages as its weights, if the recipe has any, while the context lasts."""
+        names = self._average.values if self._average else ()
+        trained = {name: self.parameters[name].asnumpy().copy() for name in names}
         self.take_averages()
         try:
             yield
@@ -132,20 +161,21 @@ class Step:
             self.set(trained)
 
     def take_averages(self) -> None:
-        """Put the averages, if the recipe has any, in the place of the network's weights."""
-        self.set({name: average.asnumpy() for name, average in self._averages.items()})
+        """Replace the network's weights by their averages, if the recipe has any."""
+        if self._average:
+            self.set({name: average.asnumpy() for name, average in self._average.values.items()})
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
         """Set parameters, by name.
 
-        Not by `set_data`: after it, `asnumpy` no longer sees what a graph compiled before it does to the parameter.
+        It does not use `set_data`, after which `asnumpy` no longer sees the updates of graphs compiled before.
         """
         for name, value in values.items():
             ops.assign(self.parameters[name], ms.Tensor(value))
 
 
 def _columns(batch: Batch, rate: np.float32) -> dict[str, np.ndarray]:
-    # What the compiled update takes, in its order.
+    # The arguments of the compiled update, in their order.
     columns = {"images": batch.images, "labels": batch.labels, "rate": np.asarray(rate)}
     return columns if batch.keep is None else columns | {"keep": batch.keep}
 

@@ -9,9 +9,6 @@ from typing import Literal, NamedTuple
 
 from alexnet.cifar10 import CHANNELS
 
-WeightInit = Literal["default", "HeNormal"]
-"""How weights are initialised, see `alexnet.model.network.AlexNet`."""
-
 
 class ConvolutionShape(NamedTuple):
     """A convolution, and whether a max-pooling follows it."""

@@ -1,0 +1,37 @@
+"""The networks by their names. Asking for the names does not import MindSpore; asking for a network does."""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from alexnet.model import networks
+from alexnet.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from alexnet.model.network import Network
+
+
+def names() -> list[str]:
+    """Return the names of the networks: the modules in `alexnet/model/networks`, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(networks.__path__))
+
+
+def network_class(name: str) -> "type[Network]":
+    """Return the class of the network with this name. Raises InputError when there is none."""
+    if name not in names():
+        raise InputError(f"there is no network {name}, expected {' or '.join(names())}")
+    chosen: type[Network] = importlib.import_module(f"{networks.__name__}.{name}").NETWORK
+    return chosen
+
+
+def create(name: str, **arguments: Any) -> "Network":
+    """Return a new network.
+
+    Args:
+        name: one of `names()`.
+        arguments: `kernels`, the other parameters of the section `model`, and for a network that is to be trained
+            also `weight_init` and `seed`, see `alexnet.model.network.Network`.
+
+    Raises InputError when there is no such network, or it does not work with these parameters.
+    """
+    return network_class(name)(**arguments)
