@@ -493,6 +493,7 @@ def test_under_dvc_repro(project: Path, whole: str) -> None:
 
 def test_killed_before_dvc_has_recorded_the_result(project: Path, whole: str) -> None:
     process = start(project, "dvc", "repro", "train")
+    wait_for(process, "epoch: 2 step: 5,")
     wait_until(lambda: any((project / ".dvc" / "tmp" / "alexnet").glob("*/result.json")))
     process.kill()
     process.communicate()
