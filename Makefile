@@ -42,3 +42,9 @@ fuzz: .venv/dev.stamp
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
 	python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
+
+# make chaos KILLS=100: the whole pipeline on a tiny problem, killed so often.
+.PHONY: chaos
+chaos: export KILLS ?= 100
+chaos: .venv/dev.stamp
+	pytest --numprocesses 0 --capture no tests/test_chaos.py

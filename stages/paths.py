@@ -31,5 +31,5 @@ def workspace() -> Path:
 
 
 def states() -> Path:
-    """Return the folder of the states of unfinished trainings: in the workspace, where DVC leaves it alone."""
+    """Return the folder of the trainings' states: in the workspace, where DVC leaves it alone."""
     return workspace() / ".dvc" / "tmp" / "alexnet"

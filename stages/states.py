@@ -1,20 +1,23 @@
-"""Show or clear what interrupted trainings left: their states, their workers' logs, and DVC's temporary experiments.
+"""Show or clear what trainings left: states, workers' logs, lock files, and the copies of killed `dvc exp run --temp`.
 
 No DVC stage: run it in the repository, as `python -m stages states` or `python -m stages states --clear`.
 """
 
 import argparse
 import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from alexnet.training.state import RESULT
 from stages import paths
 
 STANDALONE = Path(".dvc/tmp/exps/standalone")
@@ -22,26 +25,47 @@ STANDALONE = Path(".dvc/tmp/exps/standalone")
 
 
 def main(flags: argparse.Namespace) -> None:
-    states = sorted(path.parent for path in paths.states().glob("*/identity.json"))
-    logs = sorted(paths.states().glob("workers-*"))
+    root = paths.states()
+    states = sorted(path for path in root.glob("*") if path.is_dir() and re.fullmatch("[0-9a-f]{16}", path.name))
+    locks = sorted(path for path in root.glob("*.lock") if not path.with_suffix("").exists())
+    logs = sorted(root.glob("workers-*"))
     copies = sorted([*STANDALONE.glob("tmp*"), *STANDALONE.parent.glob("tmp*")])
-    for folder in (*states, *logs, *copies):
-        size = tqdm.format_sizeof(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), "B")
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
-        what = _describe(folder) if folder in states else "workers' logs" if folder in logs else "temporary experiment"
-        with _locked(folder) if folder in states else nullcontext(_has_process(folder)) as used:
-            print(f"{size:>6}  {when}  {folder}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
+    kinds = dict.fromkeys(logs, "workers' logs") | dict.fromkeys(copies, "temporary experiment")
+    kinds |= dict.fromkeys(locks, "lock file")
+    for path in (*states, *logs, *copies, *locks):
+        size = tqdm.format_sizeof(_bytes(path), "B")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+        what = _describe(path) if path in states else kinds[path]
+        with _locked(path) if path in (*states, *locks) else nullcontext(_has_process(path)) as used:
+            print(f"{size:>6}  {when}  {path}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
             if flags.clear and not used:
-                shutil.rmtree(folder)
-                folder.with_suffix(".lock").unlink(missing_ok=True)
+                if path not in locks:
+                    shutil.rmtree(path)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _bytes(path: Path) -> int:
+    # A file that a running training removes meanwhile counts nothing.
+    total = path.stat().st_size if path.is_file() else 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
 
 
 def _describe(folder: Path) -> str:
-    identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
-    model, train = identity["model"], identity["train"]
     names = sorted(path.stem for path in folder.glob("*.ckpt"))
-    size = f"{model['image_height']}x{model['image_width']}"
-    return f"{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}: {', '.join(names)}"
+    try:
+        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+        model, train = identity["model"], identity["train"]
+        size = f"{model['image_height']}x{model['image_width']}"
+        training = f"{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}"
+    except FileNotFoundError:
+        training = "a training without identity.json"
+    except (OSError, ValueError, KeyError, TypeError):
+        training = "a training whose identity.json is damaged"
+    return f"{training}: {', '.join(names) or 'no state'}{', finished' if (folder / RESULT).exists() else ''}"
 
 
 @contextmanager
@@ -59,7 +83,8 @@ def _locked(folder: Path) -> Iterator[bool]:
 def _has_process(folder: Path) -> bool:
     # A copy is the working folder of what runs in it; a log folder is named after the process that started the workers.
     if folder.name.startswith("workers-"):
-        return psutil.pid_exists(int(folder.name.removeprefix("workers-")))
+        number = folder.name.removeprefix("workers-")
+        return number.isdecimal() and psutil.pid_exists(int(number))
     return any(
         process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(folder.resolve())
         for process in psutil.process_iter(["cwd"])

@@ -37,7 +37,7 @@ from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.history import History
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
-from alexnet.training.state import States
+from alexnet.training.state import States, remove_recorded
 from stages import params, paths
 
 CURVE_POINTS = 1000
@@ -94,8 +94,17 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
     }
     states = States(paths.states(), identity(split, model.model_dump(), taken), run.keep_checkpoint_max)
 
-    with states.locked() if worker.rank == 0 else nullcontext():
+    if worker.rank == 0:
+        remove_recorded(paths.states(), recorded)
+    with states.locked() if worker.rank == 0 else nullcontext(False) as waited:
+        # DVC has removed the outputs before it runs a stage, perhaps while the other process was writing them.
+        there = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
+        if worker.broadcast(np.array([there], np.int32))[0]:
+            if worker.rank == 0:
+                log.info("the other process has finished this training, see %s", outputs / paths.CHECKPOINT)
+            return
         if worker.rank == 0:
+            states.begin()
             threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
             device_text = threads_used if target == "CPU" else target
             log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
@@ -120,7 +129,9 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
             write_outputs(outputs, network, history, batches, taken, code, split.generated)
-            if not run.keep_state:
+            if outputs == Path() or run.keep_state:
+                states.finish(digest(outputs / paths.CHECKPOINT, "md5"), run.keep_state)
+            else:  # DVC will not record these outputs
                 states.clear()
         worker.wait_for_all()
 
@@ -136,6 +147,26 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
         "packages": {"mindspore": ms.__version__, "numpy": np.__version__}
         | ({"onednn": onednn.version()} if train["kernels"] == "onednn" else {}),
     }
+
+
+def has_result(states: States, outputs: Path) -> bool:
+    """Return whether a folder has the checkpoint that is the training's noted result."""
+    checkpoint = outputs / paths.CHECKPOINT
+    return checkpoint.is_file() and states.result() == digest(checkpoint, "md5")
+
+
+def recorded(checkpoint: str) -> bool:
+    """Return whether a dvc.lock has this MD5: that of the workspace, or of any commit, such as an experiment's."""
+    lock = paths.workspace() / "dvc.lock"
+    if lock.is_file() and checkpoint in lock.read_text(encoding="utf-8"):
+        return True
+    # An experiment in a copy of the workspace has a dvc.lock of its own, which DVC commits to this repository.
+    search = ["log", "--all", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", lock.name]
+    try:
+        found = subprocess.run(["git", "-C", str(lock.parent), *search], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return bool(found)
 
 
 def write_outputs(

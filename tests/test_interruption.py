@@ -20,6 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from alexnet.runtime.processes import alive
+from stages import train
 from stages.states import main
 from tests import archives, workspaces
 from tests.workspaces import change, run, start, wait_until
@@ -77,6 +78,12 @@ def no_outputs(folder: Path) -> bool:
     return not any((folder / name).exists() for name in ("models/alexnet.ckpt", "metrics/train.json"))
 
 
+def times(folder: Path) -> list[int]:
+    """When each output was written."""
+    files = [folder / "models" / "alexnet.ckpt", *(folder / "metrics").iterdir(), *(folder / "dvclive").rglob("*.*")]
+    return [path.stat().st_mtime_ns for path in files]
+
+
 def states(folder: Path) -> list[str]:
     """The saved states, the newest last."""
     names = (folder / ".dvc" / "tmp" / "alexnet").glob("*/checkpoint_alexnet-*.ckpt")
@@ -118,7 +125,6 @@ def test_killed_at_several_moments(workspace: Path, whole: str) -> None:
         assert no_outputs(workspace)
     assert "resuming after epoch" in run(workspace, *TRAIN)
     assert outputs(workspace) == whole
-    assert states(workspace) == []
     assert not list(workspace.rglob("*.partial"))
 
 
@@ -130,6 +136,18 @@ def test_killed_while_a_state_is_written(workspace: Path, whole: str) -> None:
     process.communicate()
     assert list((workspace / ".dvc" / "tmp" / "alexnet").glob("*/.checkpoint*.partial"))
     assert "resuming after epoch 1" in run(workspace, *TRAIN)
+    assert outputs(workspace) == whole
+
+
+@pytest.mark.parametrize("function", ["save_weights", "timing"])
+def test_killed_while_the_outputs_are_written(function: str, workspace: Path, whole: str) -> None:
+    change(workspace, run={"save_checkpoint_steps": 7})
+    kill = f"import os, stages.train; stages.train.{function} = lambda *_: os.kill(os.getpid(), 9); "
+    output = run(workspace, "python", "-c", kill + "from stages.__main__ import main; main(['train'])", code=-9)
+    assert "epoch: 2 step: 5, loss is" in output
+    output = run(workspace, *TRAIN)
+    assert "resuming after epoch 2 step 5" in output
+    assert "loss is" not in output
     assert outputs(workspace) == whole
 
 
@@ -245,7 +263,7 @@ def test_a_state_of_another_training_is_not_picked_up(workspace: Path, whole: st
     change(workspace, train={"seed": 2})
     assert "resuming" not in run(workspace, *TRAIN)
     assert outputs(workspace) != whole
-    assert len(states(workspace)) == 2, "the state of the first training is still there"
+    assert len(states(workspace)) == 3, "the two states of the first training are still there"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one thread count")
@@ -263,9 +281,27 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
     wait_for(second, "another process runs this very training")
     first.communicate()
     assert first.returncode == 0
+    written = times(workspace)
+    output, _ = second.communicate()
+    assert (second.returncode, output) == (
+        0,
+        "the other process has finished this training, see models/alexnet.ckpt\n",
+    )
+    assert times(workspace) == written
+    assert outputs(workspace) == whole
+
+
+def test_dvc_that_waited_writes_the_outputs_again(project: Path, whole: str) -> None:
+    """It has removed those that the first was writing, so that these are not whole."""
+    first = start(project, *TRAIN)
+    wait_for(first, "epoch: 1 step: 3,")
+    second = start(project, "dvc", "repro", "train")
+    wait_for(second, "another process runs this very training")
+    first.communicate()
     output, _ = second.communicate()
     assert second.returncode == 0, output
-    assert outputs(workspace) == whole
+    assert "epoch: 1" not in output
+    assert outputs(project) == whole
 
 
 def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path) -> None:
@@ -357,6 +393,67 @@ def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monk
     assert locked == [True]
 
 
+STATE = ".dvc/tmp/alexnet/0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        (f"{STATE}/identity.json", "{", f"{STATE}  a training whose identity.json is damaged: no state"),
+        (f"{STATE}/identity.json", "[1]", f"{STATE}  a training whose identity.json is damaged: no state"),
+        (f"{STATE}/identity.json/file", "", f"{STATE}  a training whose identity.json is damaged: no state"),
+        (f"{STATE}/file", "", f"{STATE}  a training without identity.json: no state"),
+        (f"{STATE}/checkpoint_alexnet-1_1.ckpt/file", "", "a training without identity.json: checkpoint_alexnet-1_1"),
+        (f"{STATE}.lock", "", f"{STATE}.lock  lock file"),
+        (".dvc/tmp/alexnet/workers-x/file", "", ".dvc/tmp/alexnet/workers-x  workers' logs"),
+        (".dvc/tmp/exps/standalone/tmpabc/file", "", ".dvc/tmp/exps/standalone/tmpabc  temporary experiment"),
+        (".dvc/tmp/exps/tmpabc/file", "", ".dvc/tmp/exps/tmpabc  temporary experiment"),
+    ],
+)
+def test_whatever_was_left_is_one_line_and_cleared(
+    name: str,
+    content: str,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(content.ljust(2000), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for clear, end in ((False, ""), (True, ", removed")):
+        main(argparse.Namespace(clear=clear))
+        (shown,) = capsys.readouterr().out.splitlines()
+        assert shown.startswith("2.00kB  ")
+        assert shown.endswith(line + end)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in (tmp_path / ".dvc" / "tmp").iterdir()} <= {"alexnet", "exps"}
+
+
+def test_a_lock_that_is_held_is_not_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / f"{STATE}.lock"
+    lock.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with FileLock(lock):
+        main(argparse.Namespace(clear=True))
+        assert capsys.readouterr().out.endswith("lock file, in use\n")
+        assert lock.exists()
+
+
+def test_a_folder_named_like_a_state_is_told_and_replaced(workspace: Path, whole: str) -> None:
+    process = start(workspace, *TRAIN)
+    wait_for(process, "epoch: 1 step: 2,")
+    process.kill()
+    process.communicate()
+    (folder,) = (workspace / ".dvc" / "tmp" / "alexnet").glob("*/")
+    (folder / "checkpoint_alexnet-2_4.ckpt" / "empty").mkdir(parents=True)
+    output = run(workspace, *TRAIN)
+    assert "checkpoint_alexnet-2_4.ckpt is damaged" in output
+    assert outputs(workspace) == whole
+
+
 def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 2,")
@@ -394,6 +491,27 @@ def test_under_dvc_repro(project: Path, whole: str) -> None:
     assert outputs(project) == whole
 
 
+def test_killed_before_dvc_has_recorded_the_result(project: Path, whole: str) -> None:
+    process = start(project, "dvc", "repro", "train")
+    wait_for(process, "epoch: 2 step: 5,")
+    wait_until(lambda: any((project / ".dvc" / "tmp" / "alexnet").glob("*/result.json")))
+    process.kill()
+    process.communicate()
+    assert "models/alexnet.ckpt" not in (project / "dvc.lock").read_text(encoding="utf-8")
+    output = run(project, "dvc", "repro", "train")
+    assert "resuming after epoch 2 step 5" in output
+    assert "loss is" not in output
+    assert outputs(project) == whole
+    assert states(project) == ["checkpoint_alexnet-2_5.ckpt"]
+    assert "finished" in run(project, "python", "-m", "stages", "states")
+    change(project, train={"seed": 2})
+    process = start(project, *TRAIN)
+    wait_for(process, "epoch: 1 step: 1,")
+    process.kill()
+    process.communicate()
+    assert "checkpoint_alexnet-2_5.ckpt" not in states(project), "dvc.lock has its result"
+
+
 def without_times(lock: str) -> Any:
     """What dvc.lock says of everything but the files that hold times."""
     stages = yaml.safe_load(lock)["stages"]
@@ -412,7 +530,7 @@ def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
     assert without_times(after) == without_times(before)
 
 
-def test_under_a_temporary_experiment(project: Path, whole: str) -> None:
+def test_under_a_temporary_experiment(project: Path, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start(project, "dvc", "exp", "run", "--temp", "-S", "train.seed=1")
     wait_for(process, "epoch: 1 step: 3,")
     for trainer in trainers(project):
@@ -421,6 +539,11 @@ def test_under_a_temporary_experiment(project: Path, whole: str) -> None:
     assert process.returncode == 255
     output = run(project, "dvc", "exp", "run", "--temp", "--name", "second", "-S", "train.seed=1")
     assert "resuming after epoch 1 step" in output
+    result = json.loads(next((project / ".dvc" / "tmp" / "alexnet").glob("*/result.json")).read_text(encoding="utf-8"))
+    assert result["result"] not in (project / "dvc.lock").read_text(encoding="utf-8")
+    monkeypatch.chdir(project)
+    assert train.recorded(result["result"]), "in the experiment's commit"
+    assert not train.recorded("0" * 32)
     run(project, "dvc", "exp", "apply", "second")
     assert outputs(project) == whole
 

@@ -24,7 +24,11 @@ WAIT_SECONDS = 30
 """How long a named pipe or a device may send nothing."""
 
 _PIXEL_BYTES = {"BMP": 5, "DIB": 5, "GIF": 8, "PNG": 5, "PPM": 5, "TIFF": 16}
-"""The most bytes that decoding takes for each pixel, measured; JPEG is counted apart, the others take up to 32."""
+"""The bytes that decoding is assumed to take for each pixel; JPEG is counted apart, the other formats count as 32.
+
+These are estimates with a margin. Pillow holds a pixel in at most 4 bytes. BMP, PNG and PPM are decoded row by row into
+one such image, a GIF's frame is laid on a second one, and TIFF and the others are given room for four and eight.
+"""
 _PNG_END = b"IEND\xae\x42\x60\x82"
 """The last chunk of a PNG with its checksum, which Pillow does not ask for."""
 _SIDE = 4 * max(HEIGHT, WIDTH)

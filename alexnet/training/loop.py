@@ -50,7 +50,8 @@ def train(
         worker: which of how many this process is; their gradients are averaged.
         states: where worker 0 saves the state and looks for one; None saves none. From a state found there the training
             resumes, with the same result, bit for bit on the CPU, as without the interruption.
-        save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch.
+        save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch. The state after
+            the last step is always saved.
         stop: asked after each step whether to end early.
         callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
             global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; before the first
@@ -96,7 +97,8 @@ def train(
             context.cur_epoch_num, context.cur_step_num = epoch, done
             context.net_outputs = history.loss[step]
             observers.on_train_step_end(run)
-            save = bool(states) and (bool(asked) or done % (save_checkpoint_steps or steps_per_epoch) == 0)
+            due = done % (save_checkpoint_steps or steps_per_epoch) == 0 or done == steps
+            save = bool(states) and (bool(asked) or due)
             if save or done % CHECK_STEPS == 0 or done == steps:
                 for name, parameter in train_step.parameters.items():
                     if not np.isfinite(parameter.asnumpy()).all():

@@ -5,8 +5,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from alexnet.runtime.files import digest, replacing, write_json, write_text
 LOCK_SECONDS = 60
 """How long to wait for another process with the same training: long enough for an orphan to notice and stop."""
 
+RESULT = "result.json"
+"""Beside the states of a training that has ended, and written after all of its outputs."""
+
 _NAME = re.compile(r"checkpoint_alexnet-(\d+)_(\d+)\.ckpt")
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,32 @@ log = logging.getLogger(__name__)
 def key(identity: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that stand for everything that decides a training's result."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def remove_recorded(root: Path, recorded: Callable[[str], bool]) -> None:
+    """Remove the states of each training that has ended and whose result is recorded.
+
+    States that a process has locked stay, and so do those that were finished with `keep`.
+
+    Args:
+        root: the folder of all trainings' states.
+        recorded: whether somebody else has noted a result, which is what `States.finish` was given.
+    """
+    for path in sorted(root.glob(f"*/{RESULT}")):
+        lock = path.parent.with_suffix(".lock")
+        with suppress(Timeout), FileLock(lock, timeout=0):
+            finished = _read_result(path.parent)
+            if finished and not finished["keep"] and recorded(finished["result"]):
+                shutil.rmtree(path.parent)
+                lock.unlink()
+
+
+def _read_result(folder: Path) -> dict[str, Any] | None:
+    try:
+        values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return {"result": str(values["result"]), "keep": bool(values["keep"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class States:
@@ -47,17 +76,19 @@ class States:
         self._keep = keep_checkpoint_max
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold these states for this process alone.
+    def locked(self) -> Iterator[bool]:
+        """Hold these states for this process alone; yield whether another process had them first.
 
         Waits LOCK_SECONDS for another process that has them; raises InputError when it still has them then.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_suffix(".lock"))  # beside the folder, which is removed while this is held
+        waited = False
         try:
             lock.acquire(timeout=0)
         except Timeout:
             log.info("another process runs this very training: waiting %d s for it to end", LOCK_SECONDS)
+            waited = True
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout:
@@ -67,7 +98,7 @@ class States:
                 ) from None
         try:
             self.folder.mkdir(exist_ok=True)
-            yield
+            yield waited
         finally:
             lock.release()
 
@@ -102,6 +133,27 @@ class States:
             self._remove(path)
         return None
 
+    def result(self) -> str | None:
+        """Return the result that `finish` noted; None when the training has not ended, or has begun again."""
+        finished = _read_result(self.folder)
+        return finished["result"] if finished else None
+
+    def begin(self) -> None:
+        """Forget the result of an earlier run, because its outputs are about to be written again."""
+        (self.folder / RESULT).unlink(missing_ok=True)
+
+    def finish(self, result: str, keep: bool) -> None:
+        """Note the result, once all outputs are written.
+
+        Args:
+            result: what identifies the result, for `remove_recorded`.
+            keep: whether all states stay; otherwise only the newest does, until `remove_recorded` removes it.
+        """
+        if not keep:
+            for old in self._newest_first()[1:]:
+                self._remove(old)
+        write_json(self.folder / RESULT, {"result": result, "keep": keep})
+
     def clear(self) -> None:
         """Remove these states."""
         shutil.rmtree(self.folder)
@@ -115,5 +167,8 @@ class States:
         return path.with_name(path.name + ".sha256")
 
     def _remove(self, path: Path) -> None:
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
         self._checksum(path).unlink(missing_ok=True)

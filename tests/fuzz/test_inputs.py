@@ -1,7 +1,8 @@
 """What comes from outside: each input gives a right answer or one InputError of one line, and leaves nothing behind.
 
-`make test` tries each kind for a few seconds, `make fuzz MINUTES=20` for as long as it is told. Hypothesis keeps inputs
-that fail in `.hypothesis/`; copy one into an `@example`, and it is tried each time.
+`make test` tries a few inputs of each kind, always the same; `make fuzz MINUTES=20` tries new ones for so long. The
+smallest input that failed is left as `tests/fuzz/cases/KIND/newest`. Give it a name that says what is wrong and commit
+it: all files in these folders are tried each time.
 """
 
 import gzip
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,25 +34,39 @@ from tests.conftest import ROOT
 MINUTES = float(os.environ.get("MINUTES", 0))
 SECONDS, MEGABYTES = 10, 300
 """Bounds for one input, of time and of the memory that it adds to the most that this process has taken."""
+CASES = Path(__file__).with_name("cases")
 
-fuzz = settings(
-    max_examples=60 if not MINUTES else 1000 * 1000,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=not MINUTES,
-)
-START = time.monotonic()
-KINDS = 5
+
+def read_archive(path: Path) -> None:
+    verify(path, path.parent / "train", path.parent / "test", md5=None, train_images=50, test_images=10)
+
+
+def read_parameters(path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        params.read()
+    finally:
+        os.chdir(before)
+
+
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "archives": ("a.tar.gz", read_archive),
+    "checkpoints": ("a.ckpt", read_checkpoint),
+    "parameters": ("params.yaml", read_parameters),
+    "images": ("a.png", lambda path: open_image(str(path))),
+    "curves": ("loss.tsv", lambda path: read_curve(path.parent, "loss")),
+}
+"""Of each kind, the file's name and what reads it."""
 
 
 def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def attempt(data: bytes, name: str, read: Callable[[Path], object], turn: int) -> None:
-    """Read an input from a file of its own and check what it left; for long runs, only in this kind's share of time."""
-    if MINUTES and time.monotonic() - START > 60 * MINUTES * turn / KINDS:
-        return
+def attempt(kind: str, data: bytes) -> None:
+    """Read an input from a file of its own and check what it left."""
+    name, read = READERS[kind]
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         path = folder / "in" / name
@@ -91,55 +107,12 @@ def damaged(draw: st.DrawFn, whole: list[bytes]) -> bytes:
     return bytes(data)
 
 
-TAR = gzip.decompress(archives.packed(archives.files(50, 10)))
-
-
-@fuzz
-@given(damaged([TAR]), st.booleans())
-def test_archives(data: bytes, packed: bool) -> None:
-    def read(path: Path) -> None:
-        verify(path, path.parent / "train", path.parent / "test", md5=None, train_images=50, test_images=10)
-
-    attempt(gzip.compress(data, 1) if packed else data, "a.tar.gz", read, 1)
-
-
 def checkpoint() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.ckpt"
         values = {"fc3.bias": np.zeros(10, np.float32), "settings.num_classes": np.array(10), "x": np.zeros((2, 0, 3))}
         ms.save_checkpoint([{"name": name, "data": ms.Tensor(value)} for name, value in values.items()], str(path))
         return path.read_bytes()
-
-
-@fuzz
-@given(damaged([checkpoint()]))
-@example(b"\n\x10\n\x01a\x12\x0b\x08\x7f\x12\x07Float32")
-def test_checkpoints(data: bytes) -> None:
-    attempt(data, "a.ckpt", read_checkpoint, 2)
-
-
-@fuzz
-@given(damaged([(ROOT / "params.yaml").read_bytes()]) | st.text().map(lambda text: text.encode("utf-8", "replace")))
-def test_parameters(data: bytes) -> None:
-    def read(path: Path) -> None:
-        before = Path.cwd()
-        os.chdir(path.parent)
-        try:
-            params.read()
-        finally:
-            os.chdir(before)
-
-    attempt(data, "params.yaml", read, 3)
-
-
-@fuzz
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
-def test_parameters_of_any_value(value: object) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_bytes())
-    for section in values:
-        for key in values[section]:
-            values[section][key] = value
-    test_parameters.hypothesis.inner_test(yaml.safe_dump(values).encode())
 
 
 def images() -> list[bytes]:
@@ -151,14 +124,53 @@ def images() -> list[bytes]:
     return made
 
 
-@fuzz
-@given(damaged(images()))
-def test_images(data: bytes) -> None:
-    attempt(data, "a.png", lambda path: open_image(str(path)), 4)
+def with_value_everywhere(value: object) -> bytes:
+    """Return a params.yaml in which each parameter has this value."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_bytes())
+    for section in values:
+        for key in values[section]:
+            values[section][key] = value
+    return yaml.safe_dump(values).encode()
 
 
-@fuzz
-@given(damaged([b"step\tloss\n1\t2.5\n2\t1e-05\n", b"timestamp\tstep\tloss\n1700000000000\t3\t0.5\n"]))
-@example(b"step\tloss\n99999999999999999999999\t1\n")
-def test_curves(data: bytes) -> None:
-    attempt(data, "loss.tsv", lambda path: read_curve(path.parent, "loss"), 5)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
+PARAMS = damaged([(ROOT / "params.yaml").read_bytes()]) | st.text().map(lambda text: text.encode("utf-8", "replace"))
+TAR = damaged([gzip.decompress(archives.packed(archives.files(50, 10)))])
+INPUTS: list[tuple[str, st.SearchStrategy[bytes]]] = [
+    ("archives", TAR | TAR.map(lambda data: gzip.compress(data, 1))),
+    ("checkpoints", damaged([checkpoint()])),
+    ("parameters", PARAMS),
+    ("parameters", VALUES.map(with_value_everywhere)),
+    ("images", damaged(images())),
+    ("curves", damaged([b"step\tloss\n1\t2.5\n2\t1e-05\n", b"timestamp\tstep\tloss\n1700000000000\t3\t0.5\n"])),
+]
+
+
+@pytest.mark.parametrize(("kind", "inputs"), INPUTS)
+def test_inputs(kind: str, inputs: st.SearchStrategy[bytes]) -> None:
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=not MINUTES,
+        database=None,
+    )
+    @given(inputs)
+    def some(data: bytes) -> None:
+        try:
+            attempt(kind, data)
+        except Exception:
+            if MINUTES:  # Hypothesis ends with the smallest input that fails
+                (CASES / kind).mkdir(parents=True, exist_ok=True)
+                (CASES / kind / "newest").write_bytes(data)
+            raise
+
+    end = time.monotonic() + 60 * MINUTES / len(INPUTS)
+    some()
+    while time.monotonic() < end:
+        some()
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*/*")), ids=lambda path: f"{path.parent.name}: {path.name}")
+def test_inputs_that_failed(path: Path) -> None:
+    attempt(path.parent.name, path.read_bytes())
