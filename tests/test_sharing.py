@@ -111,9 +111,9 @@ def hour(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = tester\nemail = tester@example.org\n")
 
     # The packages are those of this Python, so that `make setup` finds its work done.
-    (bin_folder,) = {Path(sys.executable).parent}
     stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    installed = f"mkdir .venv; ln -s {bin_folder} .venv/bin; touch {' '.join(stamps)}; "
+    parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
+    installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "
     given = [line for line, _ in commands(section(HOUR))]
     lines = ["set -e", f"export HOME={tmp_path / 'home'}", "mkdir user", "cd user"]
     for number, line in enumerate(given):
