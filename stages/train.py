@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,17 @@ def metrics(network: Network, history: History, batches: Batches) -> dict[str, i
     return values
 
 
+def run_name() -> str:
+    """Return the name of the experiment, or the branch when DVC runs none; `unknown` outside git."""
+    if name := os.environ.get("DVC_EXP_NAME"):  # https://dvc.org/doc/user-guide/env
+        return name
+    try:
+        command = ["git", "rev-parse", "--abbrev-ref", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def commit() -> str:
     """Return the commit of the code, and whether the code has changed since; `unknown` outside git."""
     folders = ["stages", "alexnet"]
@@ -240,5 +252,8 @@ def timing(
         "train_seconds": train_seconds,
         "save_seconds": save_seconds + float(history.save_seconds.sum()),
         "commit": code,
-        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__},
+        "name": run_name(),
+        "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__}
+        | ({"oneDNN": onednn.version()} if taken["kernels"] == "onednn" else {}),
     }

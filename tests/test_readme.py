@@ -1,4 +1,4 @@
-"""What README.md tells people to type."""
+"""What README.md and docs/ tell people to type."""
 
 import itertools
 import re
@@ -9,23 +9,50 @@ from typing import Any
 import pytest
 import yaml
 
-from alexnet.model.alexnet_layers import training_pflop
 from stages import params
+from tests.documents import CHINESE, DOCUMENTS, README, commands, inline_commands, section
+from tests.test_sharing import HOUR
 from tests.workspaces import ROOT, change
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.startswith("dvc exp run")
-]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+TYPED = sorted(
+    {line for text in TEXTS.values() for line, needs in commands(text) if not needs}
+    | {line for text in TEXTS.values() for line in inline_commands(text)}
+)
+EXPERIMENTS = [line for line in TYPED if line.startswith("dvc exp run")]
+WALKED = {line for line, _ in commands(section(HOUR))}
+"""What test_the_hour_of_the_readme_loses_nothing runs."""
+
+RUN_BY = {
+    r"dvc exp run( .*)?": "test_readme.py::test_an_experiment_sets_parameters_that_there_are",
+    r"dvc (params|metrics) diff( main .*)?": "test_pipeline.py::test_metrics_diff_between_branches",
+    r"dvc plots diff main my-branch": "test_pipeline.py::test_plots_have_titles_and_axes",
+    r"dvc get \. report --rev .*": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
+    r"dvc exp (push|pull) origin EXPERIMENT": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
+    r"dvc (queue .*|exp branch .*)": "test_sharing.py::test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare",
+    r"(git tag|git push|dvc push|dvc artifacts get) ?.*": "test_sharing.py::test_the_newest_version_and_an_older_one",
+    r"gto show": "test_sharing.py::test_what_the_registry_shows",
+    r"dvc repro( verify)?": "test_pipeline.py::test_a_second_repro_runs_nothing",
+    r"python -m stages states( --clear)?": "test_interruption.py::test_state_is_kept_and_shown_and_cleared",
+    r"python -m stages train .*": "test_train_stage.py::test_with_a_flag_dvcs_outputs_are_left_alone",
+    r"python -m stages evaluate.*": "test_commands.py::test_the_zoos_evaluation_prints_the_accuracy",
+    r"python -m alexnet predict [^-]*": "test_predict.py::test_the_three_likeliest_classes",
+    r"python -m alexnet predict( --json.*)?": "test_predict.py::test_json_is_one_document_with_the_failures",
+    r"python -m benchmarks .*": "test_benchmarks.py::test_options_choose_what_is_measured",
+    r"make demo": "test_experiments.py::test_the_demo_ends_with_what_came_of_it",
+    r"make recipe NAME=.*": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
+    r"make seeds NAME=.*": "test_experiments.py::test_seeds",
+    r"make compare ALL=1": "test_experiments.py::test_the_table_has_what_is_queued_and_tells_of_older_commits",
+    r"make (bench|test|repro)": "test_readme.py::test_a_target_is_in_the_makefile",
+    r"make": "test_readme.py::test_a_target_is_in_the_makefile",
+}
+"""By what a command is, the test that runs it or one like it."""
 
 
-def settings(command: list[str]) -> dict[str, dict[str, Any]]:
+def settings(command: str) -> dict[str, dict[str, Any]]:
     """The values that the -S of a command set, by section; of several values, the first."""
     found: dict[str, dict[str, Any]] = {}
-    for flag, text in itertools.pairwise(command):
+    for flag, text in itertools.pairwise(shlex.split(command)):
         if flag == "-S" and "=" in text:
             name, _, value = text.partition("=")
             section, key = name.split(".")
@@ -34,33 +61,68 @@ def settings(command: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.mark.parametrize("command", EXPERIMENTS)
+def test_an_experiment_sets_parameters_that_there_are(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_an_experiment_sets_parameters_that_there_are(command: list[str], folder: Path) -> None:
-    change(folder, **settings(command))
+    change(tmp_path, **settings(command))
     params.read()
 
 
-def test_the_zoos_recipe_is_the_zoos(folder: Path) -> None:
-    (command,) = (command for command in COMMANDS if "model.image_height=227" in command)
-    change(folder, **settings(command))
-    given = params.read()
-    model, train = given.model, given.train
-    assert (model.image_height, model.image_width, model.dropout_rate, model.batch_norm) == (227, 227, 0, False)
-    assert (train.epoch_size, train.batch_size, train.learning_rate, train.momentum) == (30, 32, 0.002, 0.9)
-    assert (train.crop_padding, train.flip, train.weight_init, train.lr_schedule, train.warmup_ratio) == (
-        4,
-        "random",
-        "default",
-        "constant",
-        0,
-    )
-    assert not any((train.use_nesterov, train.weight_decay, train.label_smoothing, train.ema_decay))
-    images = train.epoch_size * (given.data.train_images // train.batch_size) * train.batch_size
-    assert training_pflop(10, model.image_height, model.image_width, images) == pytest.approx(9.9, abs=0.05)
+@pytest.mark.parametrize("command", TYPED)
+def test_every_command_is_run_by_a_test(command: str) -> None:
+    if command in WALKED:
+        return
+    test = next(test for pattern, test in RUN_BY.items() if re.fullmatch(pattern, command))
+    file, _, name = test.partition("::")
+    assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", sorted({command.split()[1] for command in TYPED if command.startswith("make ")}))
+def test_a_target_is_in_the_makefile(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"make \w+ NAME=([\w-]+)", " ".join(TYPED)))))
+def test_a_recipe_is_there(name: str) -> None:
+    assert (ROOT / "recipes" / f"{name}.yaml").is_file()
+
+
+def test_the_two_languages_have_the_same_commands() -> None:
+    english, chinese = (TEXTS[path.name] for path in (README, CHINESE))
+    assert commands(chinese) == commands(english)
+    assert sorted(inline_commands(chinese)) == sorted(inline_commands(english))
+    blocks = [re.findall(r"```python\n(.*?)```", text, re.DOTALL) for text in (english, chinese)]
+    assert blocks[0] == blocks[1] != []
+    figures = [sorted(re.findall(r"\b0\.\d{3,}\b", text)) for text in (english, chinese)]
+    assert figures[0] == figures[1] != []
+    for text, other in ((english, CHINESE), (chinese, README)):
+        assert f"]({other.name})" in text.split("\n## ")[0]
+
+
+def anchor(heading: str) -> str:
+    """Return the fragment that a hosted forge gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_within_the_repository_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+        file, _, fragment = target.partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        assert path.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), target
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        for text in (TEXTS[README.name], TEXTS[CHINESE.name]):
+            assert f"](docs/{path.name})" in text
+
+
+def test_the_picture_is_small() -> None:
+    assert (ROOT / "docs" / "report.png").stat().st_size < 200_000

@@ -1,13 +1,15 @@
 """The page: what it says, in a real browser, and as the stage writes it."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -29,6 +31,7 @@ OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-ba
 OPTIONS += "--disable-component-update --disable-sync"
 PNG = {f"{name}.png" for name in ("loss", "accuracy", "learning_rate", "confusion", "per_class", "reliability")}
 PNG |= {"mistakes.png", "filters.png"}
+FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
 def answers(labels: NDArray[np.int32], right: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
@@ -65,7 +68,8 @@ def results(
         logits=logits,
         filters=rng.normal(size=(96, 3, 11, 11)).astype(np.float32),
         curves=curves,
-        train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567},
+        train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567, "train_accuracy": 0.6543}
+        | ({"validation_accuracy": 0.7} if validation else {}),
         evaluation={"accuracy": hits.mean(), "loss": 1.2345},
         per_class={CLASS_NAMES[label]: hits[labels == label].mean() for label in range(10)},
         timing={
@@ -75,8 +79,12 @@ def results(
             "threads": 2,
             "train_seconds": 4321.0,
             "images_per_second": 56.78,
+            "kernels": "onednn",
+            "amp_level": "O2",
             "commit": "0123abc",
-            "versions": {"MindSpore": "2.8.0", "NumPy": "1.26.4"},
+            "name": "slower",
+            "finished": "2026-01-02 03:04 UTC",
+            "versions": {"MindSpore": "2.8.0", "NumPy": "1.26.4", "oneDNN": "3.2.0"},
         },
         data={
             "archive": {"md5": "c32a1d4ab5d03f1284b67883e8d87530"},
@@ -87,6 +95,7 @@ def results(
         params={
             "data": {"urls": ["https://example.org/<i>&amp;/" + 60 * "long" + ".tar.gz"], "md5": None},
             "model": {"num_classes": num_classes, "image_height": 227, "image_width": 224, "dropout_rate": 0.5},
+            "train": {"validation_images": 5000 if validation else 0},
         },
     )
 
@@ -161,7 +170,7 @@ def test_the_page_in_a_browser(
         page.goto(address)
         page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert len(widths) == 7 + min(25, wrong)
+        assert len(widths) == 7 + min(27, wrong)
         assert min(widths) > 0
         assert page.evaluate("document.documentElement.scrollWidth") == width
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -204,12 +213,17 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "zoo, Ascend 910 0.8832 9.86 17 min",
         "zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",
-        f"25 of {count_wrong(CASES['usual'])}:",
+        f"27 of {count_wrong(CASES['usual'])}:",
         "Its 96 filters",
         "dropout_rate 0.5",
         "md5 null",
         "MD5 of the archive, which is the official one c32a1d4ab5d03f1284b67883e8d87530",
+        "Experiment or branch slower",
+        "Trained until 2026-01-02 03:04 UTC",
         "Commit that trained 0123abc",
+        "Training accuracy 0.6543",
+        "Precision bfloat16 oneDNN kernels",
+        "oneDNN 3.2.0",
         "MindSpore 2.8.0",
         "NumPy 1.26.4",
         "https://example.org/<i>&amp;/longlong",
@@ -217,6 +231,58 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         assert part in found
     assert "with care" not in found
     assert "generated" not in found
+    assert "Validation" not in found
+    assert "Validation accuracy 0.7000 5,000 images held out" in text(page, written["few wrong"])
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1280, 9), (400, 3)])
+def test_the_mistakes_fill_their_rows(width: int, columns: int, written: dict[str, Path], browser: Browser) -> None:
+    with browser.new_page(viewport={"width": width, "height": 800}) as page:
+        page.goto((written["usual"] / "index.html").as_uri())
+        tops = page.evaluate("[...document.querySelectorAll('.mistakes li')].map(item => item.offsetTop)")
+    assert [tops.count(top) for top in sorted(set(tops))] == [columns] * (27 // columns)
+
+
+def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
+    _, head, body = (folder / "MODEL_CARD.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_the_model_card(written: dict[str, Path]) -> None:
+    case = CASES["few wrong"]
+    head, body = front_matter(written["few wrong"])
+    assert (head["pipeline_tag"], head["library_name"], head["datasets"]) == (
+        "image-classification",
+        "mindspore",
+        ["uoft-cs/cifar10"],
+    )
+    (result,) = head["model-index"][0]["results"]
+    assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(case.evaluation["accuracy"])}
+    headings = ("Intended use", "Data", "Training", "Results", "Calibration", "Limits")
+    assert re.findall(r"^## (.+)$", body, re.MULTILINE) == list(headings)
+    for part in (
+        "Licence of the data",
+        "`0123abc`",
+        "9.86 PFLOP",
+        "CPU, oneDNN kernels, bfloat16",
+        "MindSpore 2.8.0, NumPy 1.26.4, oneDNN 3.2.0",
+        "| validation images | 0.7000 |",
+        "augmented | 0.6543 |",
+        f"| cat | 10 | {case.per_class['cat']:.3f} |",
+        "https://example.org/<i>&amp;/",
+    ):
+        assert part in body
+    assert "not the official" not in body
+    (parameters,) = re.findall(r"```yaml\n(.*?)```", body, re.DOTALL)
+    assert yaml.safe_load(parameters) == case.params
+
+
+def test_the_model_card_of_generated_pictures(written: dict[str, Path]) -> None:
+    head, body = front_matter(written["generated, none wrong"])
+    assert "datasets" not in head
+    assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
+    assert "pictures that a program drew" in body
+    assert "Licence of the data" not in body
 
 
 def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path], page: Page) -> None:
@@ -226,7 +292,7 @@ def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path]
     probabilities = powers / powers.sum(axis=1, keepdims=True)
     wrong = np.flatnonzero(given.logits.argmax(axis=1) != given.split.labels)
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1))]
-    assert 1 < len(wrong) < 25
+    assert 1 < len(wrong) < 27
     shown = [item.split() for item in page.locator(".mistakes li").all_inner_texts()]
     assert shown == [
         [
@@ -277,7 +343,7 @@ def test_the_same_bytes_again_and_pictures_beside_the_page(written: dict[str, Pa
         {path.name: path.read_bytes() for path in f.iterdir()} for f in (written["usual"], tmp_path / "report")
     )
     assert first == second
-    assert set(first) == PNG | {"index.html"}
+    assert set(first) == FILES
     for name in PNG:
         assert imread(written["usual"] / name).shape[1] >= 700
 
@@ -362,7 +428,7 @@ def test_the_stage(finished: Path, run: Run) -> None:
     done = run("-m", "stages", "report")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     first = of(finished)
-    assert set(first) == PNG | {"index.html"}
+    assert set(first) == FILES
     page = first["index.html"].decode()
     for part in ("31415", "<code>0123abc</code>", "urls", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"):
         assert part in page
@@ -384,6 +450,7 @@ def test_no_secret_of_a_url_is_on_the_page(tmp_path: Path) -> None:
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "[&#34;http://***@example.org/a?***&#34;, &#34;path&#34;, &#34;generated&#34;]" in page
     assert "hush" not in page
+    assert "hush" not in (tmp_path / "report" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_the_zoos_cost_is_as_counted() -> None:

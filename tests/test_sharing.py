@@ -1,19 +1,23 @@
 """What people do with each other's runs: sweeps, branches, experiments, data and models, through git and DVC."""
 
 import json
+import re
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests import workspaces
+from tests.documents import commands, section
 from tests.test_pipeline import ran
 from tests.workspaces import ROOT, change, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
-DROP = "Created|Executor|loss|train_|epochs|steps|images|parameters|generated|data|.*threads|[a-z]+/"
-SHOW = ("--only-changed", "--no-pager", "--hide-workspace", "--drop", DROP)
-"""As in README.md: of the metrics the accuracy and the cost, of the parameters those of model and training."""
+HOUR = "An hour, step by step"
+"""The heading in README.md over the commands that a test runs one after another."""
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +76,6 @@ def clone(published: tuple[Path, Path], tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def test_a_clone_pulls_what_was_pushed_and_runs_nothing(published: tuple[Path, Path], clone: Path) -> None:
-    run(clone, "dvc", "pull")
-    for file in ARTIFACTS.values():
-        assert (clone / "models" / file).read_bytes() == (published[0] / "models" / file).read_bytes()
-    assert ran(run(clone, "dvc", "repro")) == []
-
-
-def test_another_persons_experiment_is_evaluated_without_training(published: tuple[Path, Path], clone: Path) -> None:
-    folder, _ = published
-    run(folder, "dvc", "exp", "run", "--name", "third", "-S", "train.seed=3")
-    run(folder, "dvc", "exp", "push", "origin", "third")
-    run(clone, "dvc", "exp", "pull", "origin", "third")
-    run(clone, "dvc", "exp", "apply", "third")
-    change(clone, evaluate={"mirror": True})
-    assert ran(run(clone, "dvc", "repro", "evaluate")) == ["evaluate"]
-    checkpoint = (clone / "models" / "alexnet.ckpt").read_bytes()
-    assert checkpoint == (folder / "models" / "alexnet.ckpt").read_bytes()
-
-
 def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_from(clone: Path) -> None:
     run(clone, "dvc", "pull")
     rates = ["0.005", "0.01", "0.02"]
@@ -112,8 +97,54 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     run(clone, "dvc", "exp", "branch", found["0.005"], "slower")
     difference = json.loads(run(clone, "dvc", "metrics", "diff", "--json", "main", "slower"))
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
-    table = run(clone, "dvc", "exp", "show", *SHOW)
-    assert DROP in (ROOT / "README.md").read_text(encoding="utf-8")
-    for part in ("train.learning_rate", *rates):
-        assert part in table
-    assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.fixture
+def hour(tmp_path: Path) -> dict[str, str]:
+    """Run README.md's hour in a folder, on drawn pictures; return what each command printed."""
+    project, bare = workspaces.repository(tmp_path / "project"), tmp_path / "alexnet.git"
+    change(project, data={"urls": ["generated"], "train_images": 300, "test_images": 50})
+    workspaces.commit(project, "drawn pictures")
+    run(tmp_path, "git", "clone", "--quiet", "--bare", str(project), str(bare))
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "cat.jpg")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = tester\nemail = tester@example.org\n")
+
+    # The packages are those of this Python, so that `make setup` finds its work done.
+    stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
+    installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "
+    given = [line for line, _ in commands(section(HOUR))]
+    lines = ["set -e", f"export HOME={tmp_path / 'home'}", "mkdir user", "cd user"]
+    for number, line in enumerate(given):
+        line = line.replace("https://example.org/alexnet.git", str(bare)).replace("cat.jpg", "../../cat.jpg")
+        line = line.replace("/path/to/storage", str(tmp_path / "storage"))
+        lines.append(f"echo '@@{number}@@'; {installed if line == 'make setup' else ''}{line}")
+    parts = re.split(r"^@@(\d+)@@\n", run(tmp_path, "bash", "-c", "\n".join(lines)), flags=re.MULTILINE)
+    printed = {given[int(number)]: text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
+    assert list(printed) == list(dict.fromkeys(given)), "every command was run"
+    return printed
+
+
+def test_the_hour_of_the_readme_loses_nothing(hour: dict[str, str], tmp_path: Path) -> None:
+    mine, colleague = tmp_path / "user" / "alexnet", tmp_path / "user" / "colleague"
+    assert "train" in ran(hour["make recipe NAME=five-minutes"])
+    assert ran(hour["dvc repro"]) == []
+    assert ran(hour["dvc exp run evaluate --name mirrored -S evaluate.mirror=true"]) == ["evaluate"]
+    assert "slower" in hour["make compare"]
+    assert len(hour["python -m alexnet predict cat.jpg"].splitlines()) >= 3
+
+    for folder in (mine, colleague):
+        assert "storage" in run(folder, "dvc", "remote", "list")
+        tracked = run(folder, "git", "ls-files").splitlines()
+        assert not [name for name in tracked if name.startswith(("dvc_plots", "report-", "report/", ".venv"))]
+    assert run(mine, "git", "status", "--porcelain") == "", "all is committed or ignored"
+    assert run(mine, "git", "status", "--porcelain", "--branch").count("ahead") == 0
+    assert {"five-minutes", "slower"} <= set(run(mine, "dvc", "exp", "list", "--all-commits", "--name-only").split())
+    assert {"slower", "mirrored"} <= set(run(colleague, "dvc", "exp", "list", "--name-only").split())
+    assert "in sync" in run(mine, "dvc", "status", "--cloud")
+    assert (mine / "report-slower" / "index.html").exists()
+    assert (mine / "dvc_plots" / "index.html").exists()
+    trained = run(mine, "git", "show", "HEAD:metrics/timing.json")
+    assert json.loads(trained)["commit"] == run(mine, "git", "rev-parse", "--short", "HEAD~1").strip()
+    assert (tmp_path / "user" / "alexnet.ckpt").read_bytes() == (mine / "models" / "alexnet.ckpt").read_bytes()

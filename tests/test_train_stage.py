@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from alexnet.kernels import onednn
 from alexnet.kernels.choice import Kernels
 from alexnet.runtime import device
 from alexnet.runtime.stop import ParentWatch, StopRequest
@@ -195,7 +197,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
         GIT_CEILING_DIRECTORIES=str(workspace.parent),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("training on CPU, 1 thread\nepoch: 1 step: 1, loss is ")
+    assert re.match(r"training on CPU, 1 thread, kernels: .*\nepoch: 1 step: 1, loss is ", done.stdout)
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
     assert f"{expected}/models/alexnet.ckpt" in written
@@ -203,7 +205,10 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert metrics["epochs"] == 1
     timing = json.loads((workspace / expected / "metrics" / "timing.json").read_text(encoding="utf-8"))
     assert timing["commit"] == "unknown"
-    assert timing["versions"] == {"MindSpore": ms.__version__, "NumPy": np.__version__}
+    assert timing["name"] == "unknown"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", timing["finished"])
+    onednn_too = {"oneDNN": onednn.version()} if timing["kernels"] == "onednn" else {}
+    assert timing["versions"] == {"MindSpore": ms.__version__, "NumPy": np.__version__} | onednn_too
 
 
 def commit_code(folder: Path) -> str:

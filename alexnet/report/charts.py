@@ -63,7 +63,9 @@ def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure,
         "figure.facecolor": theme.background,
         "font.size": 8,
         "grid.color": theme.grid,
-        "legend.frameon": False,
+        "legend.edgecolor": theme.background,
+        "legend.facecolor": theme.background,
+        "legend.framealpha": 1,
         "lines.linewidth": 1.4,
         "savefig.dpi": DPI,
         "text.color": theme.foreground,
@@ -134,9 +136,10 @@ def per_class(accuracies: Mapping[str, float], accuracy: float, theme: Theme) ->
     """Draw the accuracy of each class as a bar, and that of all images as a line."""
     with _figure(theme, 4, 3.9) as (figure, png):
         axes = figure.subplots()
-        bars = axes.barh(list(accuracies), list(accuracies.values()), color=theme.accent, height=0.7)
+        axes.barh(list(accuracies), list(accuracies.values()), color=theme.accent, height=0.7)
         axes.axvline(accuracy, color=theme.second, linestyle="--", zorder=0.9)
-        axes.bar_label(bars, fmt="%.2f", padding=3, bbox={"facecolor": theme.background, "linewidth": 0, "pad": 1})
+        for row, value in enumerate(accuracies.values()):  # in a column of their own, which no line crosses
+            axes.text(1.02, row, f"{value:.2f}", va="center")
         axes.set(title=f"Accuracy by class (dashed: all, {accuracy:.4f})", xlabel="share predicted right")
         axes.set_xlim(0, 1.12)
         axes.set_xticks(np.linspace(0, 1, 6))
@@ -174,10 +177,10 @@ def image(pixels: np.ndarray) -> bytes:
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Theme) -> bytes:
-    """Draw images, uint8 of shape (N, 3, H, W), five a row and each with its caption below; N may be 0."""
-    columns = 5
+    """Draw images, uint8 of shape (N, 3, H, W), nine to a row and each with its caption below; N may be 0."""
+    columns = 9
     rows = max(1, -(-len(images) // columns))
-    with _figure(theme, 6, 0.5 + 1.7 * rows) as (figure, png):
+    with _figure(theme, 9, 0.5 + 1.5 * rows) as (figure, png):
         figure.suptitle(title, fontsize=9, fontweight="bold")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, pixels, caption in zip(grid.flat, images, captions, strict=False):

@@ -18,9 +18,14 @@ from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
 from alexnet.runtime.urls import masked
 
-TEMPLATE = "page.html.j2"
-"""The page's template, beside this file."""
-MISTAKES = 25
+PAGE = "page.html.j2"
+CARD = "model_card.md.j2"
+"""The templates of the page and of the model card, beside this file."""
+MISTAKES = 27
+"""Whole rows of 9, and on a narrow screen of 3."""
+PRECISIONS = {("onednn", "O2"): "bfloat16", ("mindspore", "O2"): "float16"}
+"""What the products of a training are computed in, by `kernels` and `amp_level`; float32 otherwise."""
+LIBRARIES = {"onednn": "oneDNN", "mindspore": "MindSpore"}
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ class Results:
     filters: the weights of the first convolution, float32 of shape (N, 3, height, width).
     curves: by the name of the metric; `train/loss`, `train/accuracy` and `learning_rate`, and with a validation set
         `eval/accuracy`.
-    train: `epochs`, `steps`, `parameters` (how many weights) and `pflop`.
+    train: `epochs`, `steps`, `parameters` (how many weights), `pflop` and `train_accuracy`; with a validation set,
+        `validation_accuracy`.
     evaluation: `accuracy` and `loss` on the test images.
     per_class: class name to accuracy.
-    timing: `network`, its name as shown; `device_target`, `workers`, `threads`, `train_seconds` and
-        `images_per_second`; the `commit` that trained, as shown, and `versions` by package.
+    timing: `network`, its name as shown; `device_target`, `workers`, `threads`, `kernels`, `amp_level`, `train_seconds` and `images_per_second`; the
+        `commit` that trained, the `name` of the experiment or branch and when it `finished`, as shown; `versions` by
+        package.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
     params: each section's parameters; `model` has `image_height` and `image_width`.
     """
@@ -102,7 +109,7 @@ class ClassRow(NamedTuple):
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Write the page as index.html, with nothing outside itself, and its light pictures as PNG files beside it.
+    """Write index.html, with nothing outside itself, and beside it MODEL_CARD.md and the light pictures as PNG files.
 
     The folder appears whole or not at all, and has the same bytes for the same results. Raises InputError when the
     logits or the filters are not of the shape they must be.
@@ -131,23 +138,22 @@ def write_report(results: Results, folder: Path) -> None:
     ]
     rows = class_rows(matrix, results.per_class)
     drawn = _draw(results, matrix, calibration, rows)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {filter.__name__: filter for filter in (data_uri, duration, parameter, probability)}
-    page = environment.get_template(TEMPLATE).render(
-        results=results,
-        pictures=drawn,
-        calibration=calibration,
-        means=charts.MEANS,
-        mistakes=mistakes,
-        mistakes_in_all=len(split) - int(matrix.trace()),
-        rows=rows,
-        zoo=ZOO,
-        zoo_pflop=ZOO_PFLOP,
-        official=results.data["archive"]["md5"] == OFFICIAL_MD5,
-        themes={"light": LIGHT, "dark": DARK},
-    )
+    shown = {
+        "results": results,
+        "pictures": drawn,
+        "calibration": calibration,
+        "means": charts.MEANS,
+        "mistakes": mistakes,
+        "mistakes_in_all": len(split) - int(matrix.trace()),
+        "rows": rows,
+        "zoo": ZOO,
+        "zoo_pflop": ZOO_PFLOP,
+        "official": results.data["archive"]["md5"] == OFFICIAL_MD5,
+        "library": LIBRARIES[results.timing["kernels"]],
+        "precision": PRECISIONS.get((results.timing["kernels"], results.timing["amp_level"]), "float32"),
+        "themes": {"light": LIGHT, "dark": DARK},
+    }
+    page, card = (_render(template, shown) for template in (PAGE, CARD))
     title = "The most confident mistakes" if mistakes else "No mistake: every test image was predicted right"
     sheet = charts.captioned(split.images[wrong], [mistake.caption for mistake in mistakes], title, LIGHT)
     files = {name: picture.light for name, picture in drawn.items()} | {"mistakes": sheet}
@@ -155,7 +161,19 @@ def write_report(results: Results, folder: Path) -> None:
         new.mkdir()
         for name, png in files.items():
             (new / f"{name}.png").write_bytes(png)
-        (new / "index.html").write_text(page + "\n", encoding="utf-8", newline="\n")
+        (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
+        (new / "MODEL_CARD.md").write_text(card, encoding="utf-8", newline="\n")
+
+
+def _render(template: str, shown: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {filter.__name__: filter for filter in (data_uri, duration, parameter, probability)}
+    return environment.get_template(template).render(shown) + "\n"
 
 
 def class_rows(matrix: np.ndarray, per_class: Mapping[str, float]) -> list[ClassRow]:
@@ -185,7 +203,7 @@ def _draw(
         return Picture(alt, draw(LIGHT), draw(DARK))
 
     loss, rate = results.curves["train/loss"], results.curves["learning_rate"]
-    accuracies = {"training": results.curves["train/accuracy"]}
+    accuracies = {"training batches": results.curves["train/accuracy"]}
     if "eval/accuracy" in results.curves:
         accuracies["validation"] = results.curves["eval/accuracy"]
     names = [column_name(column) for column in range(matrix.shape[1])]
@@ -194,12 +212,20 @@ def _draw(
     count, _, height, width = results.filters.shape
     return {
         "loss": picture(
-            f"Training loss by step: {_span(loss)}.",
-            lambda theme: charts.curves({"training": loss}, "Training loss", "softmax cross entropy", theme),
+            f"Loss of the training batches by step: {_span(loss)}.",
+            lambda theme: charts.curves(
+                {"training batches": loss}, "Loss of the training batches", "softmax cross entropy", theme
+            ),
         ),
         "accuracy": picture(
             "Accuracy by step: " + "; ".join(f"{name} {_span(curve)}" for name, curve in accuracies.items()) + ".",
-            lambda theme: charts.curves(accuracies, "Accuracy", "share predicted right", theme, top=1),
+            lambda theme: charts.curves(
+                accuracies,
+                "Accuracy" if len(accuracies) > 1 else "Accuracy of the training batches",
+                "share predicted right",
+                theme,
+                top=1,
+            ),
         ),
         "learning_rate": picture(
             f"Learning rate by step: {_span(rate)}.",
