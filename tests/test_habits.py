@@ -89,7 +89,7 @@ def test_setup_makes_the_virtual_environment_alone(uv: bool, tmp_path: Path) -> 
     installed = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "requirement" in line]
     assert len(installed) == 1
     assert installed[0].startswith("uv pip install") == uv
-    assert installed[0].endswith("--requirement requirements.txt")
+    assert installed[0].endswith("--require-hashes --requirement requirements.txt")
 
 
 def test_the_python_versions_are_those_of_the_makefile() -> None:
