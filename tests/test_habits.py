@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.workspaces import ROOT
+from tests.workspaces import ROOT, run
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -33,15 +35,61 @@ def test_pre_commit_runs_the_lint_of_make_test() -> None:
 
 def test_the_workflow_runs_the_makefiles_targets() -> None:
     jobs = load(".github/workflows/ci.yaml")["jobs"]
-    commands = {name: " ".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
-    assert {name: re.findall(r"make (\w+)", command) for name, command in commands.items()} == {
+    lines = {name: " ".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
+    assert {name: re.findall(r"make (\w+)", line) for name, line in lines.items()} == {
         "test": ["test"],
         "demo": ["demo"],
     }
     for target in ("test", "demo"):
         assert recipe(target)
-    assert "GITHUB_STEP_SUMMARY" in commands["demo"]
-    assert "python${{ matrix.python }}" in commands["test"]
+    assert "GITHUB_STEP_SUMMARY" in lines["demo"]
+    assert "python${{ matrix.python }}" in lines["test"]
+
+
+def commands(*arguments: str) -> list[str]:
+    """Return what make would run for a target, with `.venv` up to date."""
+    stamps = ("--old-file=.venv/run.stamp", "--old-file=.venv/dev.stamp")
+    return run(ROOT, "make", "--dry-run", *stamps, *arguments).splitlines()
+
+
+def test_the_makefiles_targets_pass_on_what_they_are_given() -> None:
+    assert commands("demo") == ["python -m tools demo"]
+    assert commands("recipe", "NAME=zoo") == ["python -m tools recipe 'zoo'"]
+    assert commands("recipe") == ["python -m tools recipe ''"]
+    (seeds,) = commands("seeds", "NAME=hour", "SEEDS=1 2 3")
+    assert seeds == "python -m tools seeds 'hour' --format 'text' --seeds 1 2 3"
+    (seeds,) = commands("seeds", "NAME=hour", "SEEDS=4", "FORMAT=json")
+    assert seeds == "python -m tools seeds 'hour' --format 'json' --seeds 4"
+    assert commands("compare") == ["python -m tools compare "]
+    assert commands("compare", "ALL=1") == ["python -m tools compare --all-commits"]
+
+
+@pytest.mark.parametrize("uv", [True, False])
+def test_setup_makes_the_virtual_environment_alone(uv: bool, tmp_path: Path) -> None:
+    """With stand-ins for Python, pip and uv that write down how they were called."""
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "echo", "touch", "mkdir", "cp"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    written = {"python3": 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "$0 $@" >> log'}
+    written |= {"uv": 'echo "uv $@" >> log'} if uv else {}
+    for name, line in written.items():
+        (programs / name).write_text(f"#!{shutil.which('sh')}\n{line}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    environment = {"PATH": str(programs)}
+    for _ in range(2):  # the second time there is nothing to do
+        done = subprocess.run(
+            [str(shutil.which("make")), "setup"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert 'export PATH="$PWD/.venv/bin:$PATH"' in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "requirements.txt", "programs", ".venv", "log"}
+    installed = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "requirement" in line]
+    assert len(installed) == 1
+    assert installed[0].startswith("uv pip install") == uv
+    assert installed[0].endswith("--require-hashes --requirement requirements.txt")
 
 
 def test_the_python_versions_are_those_of_the_makefile() -> None:

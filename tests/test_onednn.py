@@ -3,7 +3,8 @@
 import importlib.metadata
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +135,17 @@ def test_a_primitive_runs_in_another_thread_than_it_was_made_in() -> None:
     weights, gradient = ArrayMemory(kernels), ArrayMemory((2, 96, 15, 16))
     weights.array, gradient.array = np.ones(kernels, np.float32), np.ones((2, 96, 15, 16), np.float32)
     results = [ArrayMemory(shape), ArrayMemory(shape)]
-    for result, run in zip(results, (lambda work: work(), in_thread), strict=True):
-        run(lambda result=result: backward.run(weights=weights, diff_dst=gradient, diff_src=result))
+    for result, run in zip(results, (at_once, in_thread), strict=True):
+        run(partial(backward.run, weights=weights, diff_dst=gradient, diff_src=result))
     np.testing.assert_array_equal(results[0].array, results[1].array)
     assert results[0].array[0, 0, 0, 0] == 96
 
 
-def in_thread(work) -> None:  # type: ignore[no-untyped-def]
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+def in_thread(work: Callable[[], None]) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()

@@ -1,0 +1,163 @@
+"""The commands that run experiments and compare them, in a folder whose path has a space and letters beyond ASCII."""
+
+import json
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import workspaces
+from tests.workspaces import environment, run
+from tools import seeds
+
+TINY = {
+    "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
+    "train": {"epoch_size": 1, "batch_size": 20},
+}
+"""Five steps on drawn pictures."""
+
+NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A repository in which the demo has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("a folder") / "Übung 数据"
+    folder.mkdir()
+    workspaces.repository(folder)
+    (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    workspaces.commit(folder, "a tiny demo")
+    return folder, run(folder, "python", "-m", "tools", "demo")
+
+
+@pytest.fixture
+def project(demo: tuple[Path, str]) -> Path:
+    return demo[0]
+
+
+def measured(folder: Path, name: str) -> dict[str, Any]:
+    """What an experiment on HEAD left in metrics/, and its parameters."""
+    head = run(folder, "git", "rev-parse", "HEAD").strip()
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+    found = {
+        file: json.loads(run(folder, "git", "show", f"{reference}:metrics/{file}.json"))
+        for file in ("train", "eval", "timing")
+    }
+    return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
+
+
+def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
+    folder, output = demo
+    found = measured(folder, "demo")
+    *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
+    assert (empty, gap) == ("", "")
+    assert images == "trained on     100 drawn pictures of 10 classes, 1 epoch"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other drawn pictures"
+    assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
+    assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
+    assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())
+    assert "python -m tools recipe demo --name slower -S train.learning_rate=0.005" in drawn
+    assert "make recipe NAME=five-minutes" in real
+    assert "<html" in (folder / "report-demo" / "index.html").read_text(encoding="utf-8")
+    assert not any(noise in output for noise in NOISE)
+
+
+def test_the_demo_again_takes_its_results_from_the_cache(demo: tuple[Path, str]) -> None:
+    folder, first = demo
+    output = run(folder, "python", "-m", "tools", "demo")
+    assert "Running stage" not in output
+    assert output.splitlines()[-9:] == first.splitlines()[-9:]
+    assert not any(noise in output for noise in NOISE)
+    assert run(folder, "git", "status", "--short") == "", "the workspace is as it was"
+
+
+def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
+    changes = ("-S", "train.epoch_size=2", "-S", "train.learning_rate=0.05")
+    output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *changes)
+    found = measured(project, "other")
+    assert (found["train"]["epochs"], found["params"]["train"]["learning_rate"]) == (2, 0.05)
+    assert found["params"]["train"]["batch_size"] == 20, "the recipe's"
+    assert output.splitlines()[-1].endswith("dvc exp apply other")
+    assert (project / "report-other" / "index.html").exists()
+
+    wrong = ("-S", "train.learning_rate=-1.0")
+    output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *wrong, code=255)
+    assert "train.learning_rate is -1.0, expected a number above 0" in output
+    assert "Traceback" not in output
+    assert measured(project, "other") == found, "an experiment that fails replaces none"
+
+    table = run(project, "python", "-m", "tools", "compare").splitlines()
+    assert max(map(len, table)) <= 80
+    row = next(number for number, line in enumerate(table) if line.strip().startswith("other"))
+    accuracy, pflop = found["eval"]["accuracy"], found["train"]["pflop"]
+    assert table[row].split()[1:3] == [f"{accuracy:.3f}", f"{pflop:.3f}"]
+    shown = "".join("".join(table[row:]).split())
+    for value in ("train.learning_rate=0.05", "train.batch_size=20"):
+        assert value in shown
+    assert "train.epoch_size" not in shown, "the commit's params.yaml has two epochs as well"
+
+
+def test_seeds(project: Path) -> None:
+    command = ["python", "-m", "tools", "seeds", "demo", "--seeds", "1", "2", "--format"]
+    done = subprocess.run(
+        [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
+    )
+    found = json.loads(done.stdout)
+    assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
+    one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
+    assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
+    assert done.stderr.count("Running stage 'train'") == 1, "the demo itself was the first seed"
+    metrics = {
+        "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
+        "test_loss": [run["eval"]["loss"] for run in (one, two)],
+        "train_accuracy": [run["train"]["train_accuracy"] for run in (one, two)],
+        "minutes": [run["timing"]["train_seconds"] / 60 for run in (one, two)],
+    }
+    assert set(found["metrics"]) == set(metrics)
+    for name, values in metrics.items():
+        assert found["metrics"][name]["values"] == values
+        assert found["metrics"][name]["mean"] == pytest.approx(statistics.fmean(values))
+        assert found["metrics"][name]["standard_deviation"] == pytest.approx(statistics.stdev(values))
+    output = run(project, *command, "markdown", "-S", "train.batch_size=20")
+    assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
+
+
+def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:
+    run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
+    table = run(project, "python", "-m", "tools", "compare").splitlines()
+    row = next(line for line in table if line.strip().startswith("waiting"))
+    assert row.split()[1:] == ["queued", "train.seed=9"]
+    assert max(map(len, table)) <= 80
+    assert "older" not in table[-1]
+    run(project, "git", "commit", "--quiet", "--allow-empty", "--message", "later")
+    newer = run(project, "python", "-m", "tools", "compare")
+    assert "demo" not in newer
+    assert "on older commits: make compare ALL=1" in newer
+    everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
+    assert "  demo " in everything
+    assert "older" not in everything
+
+
+VALUES = {"test_accuracy": [0.75, 0.77], "minutes": [4.04, 4.26]}
+
+
+def test_seeds_as_text_and_markdown() -> None:
+    assert seeds.render("hour", [1, 2], VALUES, "text").splitlines() == [
+        "hour             mean  standard deviation  seed 1  seed 2",
+        "test accuracy  0.7600              0.0141  0.7500  0.7700",
+        "minutes           4.2                 0.2     4.0     4.3",
+    ]
+    assert seeds.render("hour", [1, 2], VALUES, "markdown").splitlines() == [
+        "| hour | mean | standard deviation | seed 1 | seed 2 |",
+        "| --- | --- | --- | --- | --- |",
+        "| test accuracy | 0.7600 | 0.0141 | 0.7500 | 0.7700 |",
+        "| minutes | 4.2 | 0.2 | 4.0 | 4.3 |",
+    ]
+
+
+def test_one_seed_has_no_deviation() -> None:
+    assert seeds.summarize([0.5]) == {"mean": 0.5, "standard_deviation": None, "values": [0.5]}
+    assert seeds.render("hour", [3], {"test_accuracy": [0.5]}, "markdown").endswith("| 0.5000 | - | 0.5000 |")

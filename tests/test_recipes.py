@@ -1,0 +1,98 @@
+"""The files of recipes/: each has values that params.yaml can take, and the zoo's are the zoo's."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alexnet.model.architecture import training_pflop
+from stages import params
+from tests.workspaces import ROOT, change, run
+from tools import recipes
+
+NAMES = ["demo", "five-minutes", "hour", "quarter-of-an-hour", "two-hours", "zoo"]
+
+
+def values(name: str) -> dict[str, dict[str, Any]]:
+    """What a recipe's file says."""
+    return yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_recipes_that_there_are() -> None:
+    assert recipes.names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_has_only_values_that_are_allowed_and_that_differ(name: str, folder: Path) -> None:
+    default = params.read().model_dump()
+    change(folder, **values(name))
+    given = params.read().model_dump()
+    for section, changes in values(name).items():
+        for key, value in changes.items():
+            assert given[section][key] == value
+            if name != "zoo":  # which stands whole, whatever the default becomes
+                assert value != default[section][key], f"{section}.{key} is the default"
+
+
+def test_the_sizes_of_the_short_recipes() -> None:
+    small = {"image_height": 67, "image_width": 67}
+    assert values("five-minutes") == {"model": small, "train": {"epoch_size": 1}}
+    assert values("quarter-of-an-hour") == {"model": small, "train": {"epoch_size": 3}}
+    assert values("hour") == {}
+    assert values("two-hours") == {"model": {"dropout_rate": 0.2}, "train": {"epoch_size": 16}}
+
+
+def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None:
+    change(folder, **values("zoo"))
+    given = params.read()
+    model, train = given.model, given.train
+    assert (model.image_height, model.image_width, model.num_classes) == (227, 227, 10)
+    assert (train.epoch_size, train.batch_size) == (30, 32)
+    steps = given.data.train_images // train.batch_size
+    assert steps == 1562
+    assert (train.learning_rate, train.lr_schedule, train.warmup_ratio) == (0.002, "constant", 0)
+    assert (train.momentum, train.use_nesterov) == (0.9, False)
+    assert (model.dropout_rate, model.batch_norm) == (0, False)
+    assert (train.crop_padding, train.flip, train.weight_init) == (4, "random", "default")
+    assert not any((train.weight_decay, train.label_smoothing, train.ema_decay))
+    images = train.epoch_size * steps * train.batch_size
+    assert training_pflop(10, model.image_height, model.image_width, images) == pytest.approx(9.9, abs=0.05)
+
+
+def test_the_zoos_recipe_names_all_that_makes_a_recipe() -> None:
+    machine = {"device_target", "workers", "threads", "kernels", "amp_level"}
+    free = machine | {"seed", "validation_images", "num_classes"}
+    for section in (params.Model, params.Train):
+        assert set(values("zoo")[section.__name__.lower()]) == set(section.model_fields) - free
+
+
+def test_what_dvc_is_given() -> None:
+    assert recipes.load("hour") == []
+    assert recipes.load("two-hours") == ["model.dropout_rate=0.2", "train.epoch_size=16"]
+    assert recipes.load("demo")[0] == 'data.urls=["generated"]'
+
+
+@pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is named"), (("week",), "week is no recipe")])
+@pytest.mark.parametrize("command", [("recipe",), ("seeds", "--seeds", "1", "--")])
+def test_an_unknown_recipe_is_one_line(command: tuple[str, ...], arguments: tuple[str, ...], found: str) -> None:
+    output = run(ROOT, "python", "-m", "tools", *command, *arguments, code=2)
+    assert output == f"ERROR: {found}, expected one of {', '.join(NAMES)}\n"
+
+
+def test_without_git_one_line_says_what_is_missing(tmp_path: Path) -> None:
+    for name in ("alexnet", "recipes", "stages", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for command in (("demo",), ("recipe", "hour"), ("seeds", "hour", "--seeds", "1"), ("compare",)):
+        output = run(tmp_path, "python", "-m", "tools", *command, code=2)
+        assert output.count("\n") == 1
+        assert output.startswith("ERROR: no git commit has this folder's dvc.yaml")
+        assert "`git init && git add . && git commit -m start`" in output

@@ -1,0 +1,38 @@
+"""Recipes: files of parameters that differ from params.yaml, each run as an experiment of its name."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from alexnet.runtime.errors import InputError
+from tools import experiments
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+
+
+def main(recipe: str, overrides: Sequence[str], name: str | None = None) -> None:
+    """Run a recipe as an experiment, of its own name unless another is given, and show what came of it."""
+    settings = [*load(recipe), *overrides]
+    experiment = experiments.run(name or recipe, settings)
+    page = experiments.take_report(experiment.name)
+    print(f"\n{experiments.summary(experiment, page)}")
+    print(f"To have its model and metrics in the workspace: dvc exp apply {experiment.name}")
+
+
+def names() -> list[str]:
+    """Return the names of all recipes."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> list[str]:
+    """Return a recipe's values as `dvc exp run -S` takes them. Raises InputError when there is no such recipe."""
+    if name not in names():
+        found = f"{name} is no recipe" if name else "no recipe is named"
+        raise InputError(f"{found}, expected one of {', '.join(names())}")
+    values: dict[str, dict[str, Any]] = YAML(typ="safe").load(FOLDER / f"{name}.yaml") or {}
+    return [
+        f"{section}.{key}={json.dumps(value)}" for section, changes in values.items() for key, value in changes.items()
+    ]

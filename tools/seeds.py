@@ -1,0 +1,66 @@
+"""One recipe with several seeds: how much of a result is chance."""
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from tools import experiments, recipes
+from tools.experiments import Experiment
+
+Format = Literal["text", "markdown", "json"]
+
+METRICS: dict[str, Callable[[Experiment], float]] = {
+    "test_accuracy": lambda experiment: experiment.evaluation["accuracy"],
+    "test_loss": lambda experiment: experiment.evaluation["loss"],
+    "train_accuracy": lambda experiment: experiment.train["train_accuracy"],
+    "minutes": lambda experiment: experiment.minutes,
+}
+"""What is shown of each experiment; the losses in nats, the minutes those of the training alone."""
+
+
+def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Format) -> None:
+    """Run a recipe once for each seed, as the experiments RECIPE-seed-SEED, and print what they have in common.
+
+    An experiment that has been run before, with the same parameters and code, comes from DVC's cache without training.
+    What the stages print goes to standard error.
+    """
+    settings = [*recipes.load(recipe), *overrides]
+    finished = {}
+    with experiments.output_to_stderr():
+        for seed in dict.fromkeys(seeds):
+            finished[seed] = experiments.run(f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"])
+    values = {name: [metric(finished[seed]) for seed in finished] for name, metric in METRICS.items()}
+    print(render(recipe, list(finished), values, format))
+
+
+def summarize(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean, the sample standard deviation (over n - 1; None of a single value) and the values."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "standard_deviation": deviation, "values": list(values)}
+
+
+def render(recipe: str, seeds: Sequence[int], values: dict[str, list[float]], format: Format) -> str:
+    """Return a table with a row for each metric, or a JSON object; `values` has each metric's in the order of seeds."""
+    summaries = {name: summarize(given) for name, given in values.items()}
+    if format == "json":
+        return json.dumps({"recipe": recipe, "seeds": list(seeds), "metrics": summaries}, indent=2)
+    header = [recipe, "mean", "standard deviation", *(f"seed {seed}" for seed in seeds)]
+    rows = [header]
+    for name, summary in summaries.items():
+        numbers = (summary["mean"], summary["standard_deviation"], *summary["values"])
+        digits = 1 if name == "minutes" else 4
+        rows.append(
+            [name.replace("_", " "), *("-" if number is None else f"{number:.{digits}f}" for number in numbers)]
+        )
+    if format == "markdown":
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join((lines[0], f"|{' --- |' * len(header)}", *lines[1:]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
