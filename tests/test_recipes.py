@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from alexnet.model.architecture import training_pflop
+from alexnet.model.alexnet_layers import training_pflop
 from stages import params
 from tests.workspaces import ROOT, change, run
 from tools import recipes
