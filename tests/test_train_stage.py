@@ -106,7 +106,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     change(folder, **OTHER)
     before = params.read()
     for section, values in OTHER.items():
-        assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers"}
+        assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers", "minimum_download_rate"}
     with pytest.raises(Reached):
         train.train(before, Path("images"), folder, StopRequest(), ParentWatch())
     model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
