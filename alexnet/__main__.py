@@ -1,6 +1,7 @@
-"""The trained network on a command line: `python -m alexnet predict IMAGE...`.
+"""The trained network on the command line: `python -m alexnet predict IMAGE...`.
 
-Signals are taken before the command's work is imported, because MindSpore takes seconds to import and starts threads.
+Signal handlers are installed before the command's code is imported, because MindSpore takes seconds to import and
+starts threads.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the values of the flags."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet", description="AlexNet, trained on CIFAR-10.")
+    parser = argparse.ArgumentParser(prog="python -m alexnet", description="The trained network.")
     commands = parser.add_subparsers(required=True)
     text = "print the likeliest classes of images"
     command = commands.add_parser("predict", help=text, description=f"{text.capitalize()}.")

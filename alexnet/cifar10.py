@@ -26,17 +26,17 @@ RECORD_BYTES = 1 + CHANNELS * HEIGHT * WIDTH
 ARCHIVE_FOLDER = "cifar-10-batches-bin"
 """The folder inside the official archive."""
 OFFICIAL_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-"""Of the official archive, as its page gives it."""
+"""The MD5 of the official archive, as its page gives it."""
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 META_FILE = "batches.meta.txt"
-"""The class names, one a line."""
+"""The file of the class names, one on each line."""
 README_FILE = "readme.html"
 """A page of the official archive that nothing here reads."""
 GENERATED = "generated"
 """The word that stands for an archive of drawn pictures where an address is expected."""
 GENERATED_FILE = "generated.txt"
-"""Not of the official archive: it marks one whose images were drawn by `alexnet.archive.generated`."""
+"""A file that the official archive lacks: it marks images drawn by `alexnet.archive.generated`."""
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)

@@ -1,6 +1,7 @@
 """Run a stage, or a tool that is no stage: `python -m stages train`.
 
-Signals are taken before the stage is imported, because MindSpore takes seconds to import and starts threads.
+Signal handlers are installed before the stage is imported, because MindSpore takes seconds to import and starts
+threads.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     with exit_on_failure():
         stage, flags = parse(arguments)
     module = importlib.import_module(f"stages.{stage}")
-    if stage == "train":  # it answers a request itself, by saving its state
+    if stage == "train":  # it handles the request itself, by saving its state
         run(partial(module.main, flags, request, parent))
     else:
         run(partial(module.main, *([flags] if vars(flags) else [])), request)
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 def description(stage: str) -> str:
-    """Return the docstring of a stage's module, which is not imported."""
+    """Return the docstring of a stage's module without importing it."""
     return ast.get_docstring(ast.parse(Path(__file__).with_name(f"{stage}.py").read_bytes())) or ""
 
 

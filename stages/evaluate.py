@@ -1,4 +1,4 @@
-"""Stage evaluate: a checkpoint on the test images, to its answers, metrics and a confusion matrix.
+"""Stage evaluate: a checkpoint on the test images, to its logits, metrics and a confusion matrix.
 
 With any of the model zoo's flags it prints the accuracy and leaves DVC's outputs alone.
 """

@@ -9,7 +9,7 @@ from stages import paths
 
 
 def main() -> None:
-    device.select("CPU")  # nothing is computed
+    device.select("CPU")  # exporting computes nothing
     classifier = Classifier(load_network(paths.CHECKPOINT))
     with replacing(paths.ONNX) as onnx, replacing(paths.MINDIR) as mindir:
         write_onnx(classifier, onnx)

@@ -123,7 +123,7 @@ class Evaluate(_Section):
 
 
 class Run(_Section):
-    """What cannot change a result: how slow a server may be, how data gets to the device, what is shown and saved."""
+    """Settings that cannot change a result: how slow a server may be, data sinking, what is shown and saved."""
 
     minimum_download_rate: Annotated[float, _allowed("a number of at least 0", ge=0)]
     dataset_sink_mode: Annotated[Switch | Literal["auto"], _allowed("auto, true or false")]
@@ -148,23 +148,23 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
 
     Raises InputError that names each wrong key or flag, its value and what is allowed.
     """
-    yaml = YAML(typ="safe")  # as DVC reads it: YAML 1.2, in which 1e-3 is a number, 010 is ten and yes is a text
+    yaml = YAML(typ="safe")  # as in DVC: YAML 1.2, in which 1e-3 is a number, 010 is ten and yes is a text
     try:
         values = yaml.load(PATH.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {PATH}: {error.strerror}; run in the repository's folder") from None
-    except MarkedYAMLError as error:  # its whole text would quote the file, which may have a password in it
+    except MarkedYAMLError as error:  # its full text quotes the file, which may have a password in it
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = str(error.problem).partition(" with value ")[0]
         raise InputError(f"{PATH} is no YAML: {' '.join(masked(problem).split())}{place}") from None
-    except Exception as error:  # of a damaged file, the parser raises whatever it stumbles over
+    except Exception as error:  # for a damaged file, the parser raises exceptions of any type
         raise InputError(f"{PATH} is no YAML: {' '.join(masked(str(error) or type(error).__name__).split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
             try:
                 values[section][key] = yaml.load(text)
-            except Exception:  # no YAML either, but a text
+            except Exception:  # not YAML, so it is a plain text
                 values[section][key] = text
     try:
         return Params.model_validate(values)
@@ -173,7 +173,7 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
 
 
 class _Shown(Repr):
-    # A wrong value in an error: shortened, for a few lines of YAML can stand for a list without end; URLs masked.
+    # Shows a wrong value in an error: shortened, because a few lines of YAML can mean a huge list, with masked URLs.
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,9 @@ _SHOWN = _Shown()
 
 
 def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
-    section, key = (*map(str, error["loc"][:2]), "", "")[:2]  # deeper: an item of a list, an alternative of a union
+    section, key = (*map(str, error["loc"][:2]), "", "")[
+        :2
+    ]  # what is deeper is an item of a list or an alternative of a union
     schema: Any = Params.model_fields[section].annotation if key else Params
     name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
     if (section, key) in overrides:

@@ -1,4 +1,4 @@
-"""Where the stages find and leave their files, as in dvc.yaml, relative to the repository."""
+"""The paths of the files that the stages read and write, as in dvc.yaml, relative to the repository."""
 
 import os
 from pathlib import Path
@@ -31,5 +31,5 @@ def workspace() -> Path:
 
 
 def states() -> Path:
-    """Return the folder of the trainings' states: in the workspace, where DVC leaves it alone."""
+    """Return the folder of the trainings' states: in the workspace, where DVC does not touch it."""
     return workspace() / ".dvc" / "tmp" / "alexnet"

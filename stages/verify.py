@@ -1,4 +1,4 @@
-"""Stage verify: the archive, checked to its last record, to two folders of records and a report on them."""
+"""Stage verify: the archive, checked to its last record, to two folders of records and a report about them."""
 
 from alexnet.archive.verify import verify
 from alexnet.cifar10 import GENERATED

@@ -1,1 +1,1 @@
-"""The CIFAR-10 archive: fetched, or drawn for a trial, and checked."""
+"""The CIFAR-10 archive: downloading it, or drawing a stand-in for it, and checking it."""

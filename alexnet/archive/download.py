@@ -1,4 +1,4 @@
-"""The archive: fetched from the first of several places that has the right one."""
+"""Getting the archive from the first of several places that has the right one."""
 
 import http.client
 import logging
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class _TransientError(Exception):
-    # A failure that another try may not have.
+    # A failure after which another try may succeed.
     pass
 
 
@@ -84,7 +84,7 @@ class _Receiver(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         try:
-            while True:  # lest it waits for room in the queue
+            while True:  # empty the queue, so that the thread does not wait for room in it
                 self._blocks.get_nowait()
         except queue.Empty:
             pass
@@ -190,7 +190,7 @@ def download(
     Raises InputError when no place is left, and OSError as the file system does.
     """
     unpacked = unpacked_limit(train_images, test_images)
-    limit = unpacked + unpacked // 1000 + 1000  # what cannot be compressed becomes a little larger
+    limit = unpacked + unpacked // 1000 + 1000  # data that cannot be compressed becomes a little larger
 
     def write(url: str) -> Callable[[Path], None]:
         parts = urlsplit(url)

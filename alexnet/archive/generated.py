@@ -20,7 +20,7 @@ HUE_SPREAD = 0.02
 
 
 def _masks(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    # bool (count, 32, 32): what is drawn in the foreground's colour. Every kind looks its own when mirrored.
+    # bool (count, 32, 32): what is drawn in the foreground's colour. Every kind can still be recognised when mirrored.
     y, x = np.mgrid[: cifar10.HEIGHT, : cifar10.WIDTH]
 
     def uniform(low: float, high: float) -> np.ndarray:
@@ -32,11 +32,11 @@ def _masks(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
     radius = np.hypot(dy, dx)
     square = np.maximum(abs(dy), abs(dx))
     match kind:
-        case 0:  # stripes lying
+        case 0:  # horizontal stripes
             return (y + phase) % period < period / 2
-        case 1:  # stripes standing
+        case 1:  # vertical stripes
             return (x + phase) % period < period / 2
-        case 2:  # stripes leaning
+        case 2:  # diagonal stripes
             return (y + lean * x + phase) % (1.4 * period) < 0.7 * period
         case 3:  # chequers
             return ((y + phase) // (period / 2) + (x + phase) // (period / 2)) % 2 < 1
@@ -50,7 +50,7 @@ def _masks(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
             return (square < size) & (square > size - 4)
         case 8:  # upright cross
             return (square < size) & (np.minimum(abs(dy), abs(dx)) < 3)
-        case _:  # leaning cross
+        case _:  # diagonal cross
             return (square < size) & (abs(abs(dy) - abs(dx)) < 3.5)
 
 

@@ -1,4 +1,4 @@
-"""The archive: checked member by member and record by record, then laid out in two folders."""
+"""Checking the archive member by member and record by record, and unpacking it into two folders."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from alexnet import cifar10
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import digest, replacing
 
-_TEXT_BYTES = 65_536  # the most a member that is no data file may have
+_TEXT_BYTES = 65_536  # the limit for a member that is not a data file
 
 
 def unpacked_limit(train_images: int, test_images: int) -> int:
@@ -35,7 +35,7 @@ def check_layout(path: Path, train_images: int, test_images: int, name: str) -> 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    # Has what is wrong with an archive raised as an InputError that names it.
+    # Raises whatever is wrong with an archive as an InputError that names it.
     try:
         yield
     except InputError as error:
@@ -153,7 +153,7 @@ def verify(
     test_images: int,
     allow_generated: bool = False,
 ) -> dict[str, Any]:
-    """Check an archive of CIFAR-10's binary version wholly, and lay it out in two folders that appear only then.
+    """Check the whole archive of CIFAR-10's binary version, and then unpack it into two folders.
 
     train_folder gets the five training files and the class names, test_folder the test file; both get
     `cifar10.GENERATED_FILE` when the archive has it.

@@ -1,4 +1,4 @@
-"""Evaluation: logits of every image once, and what they say."""
+"""Evaluation: the logits of every image, and the metrics that follow from them."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network did on a split.
+    """The result of a network on a split.
 
     logits: float32 of shape (N, num_classes), in the order of the images.
     predicted: int64 of shape (N,), the class of the largest logit.

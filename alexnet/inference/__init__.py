@@ -1,1 +1,1 @@
-"""The trained network at work: classifying images, and exported for other programs."""
+"""Using the trained network: classifying images and exporting it for other programs."""

@@ -1,4 +1,4 @@
-"""The trained network as its users meet it: from images as programs have them to the probability of each class."""
+"""The trained network for its users: from images in the usual layout to the probability of each class."""
 
 import mindspore as ms
 import numpy as np
@@ -16,7 +16,7 @@ class Classifier(nn.Cell):
         network: with its weights.
 
     Attributes:
-        class_names: of each output, in their order.
+        class_names: the names of the outputs, in their order.
     """
 
     def __init__(self, network: Network) -> None:

@@ -1,7 +1,8 @@
-"""The trained network for other programs: one file with all that lies between raw images and probabilities.
+"""Exporting the trained network: one file with everything that lies between raw images and probabilities.
 
 Input `images`: uint8 of shape (N, 32, 32, 3), any N. Output `probabilities`: float32 of shape (N, num_classes). The
-metadata have `class_names`, a JSON array. The same network gives the same bytes, if written first in its process.
+metadata have `class_names`, a JSON array. The same network gives the same bytes if it is the first that its process
+writes.
 """
 
 import json
@@ -36,7 +37,7 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
         dynamic_axes={INPUT: {0: "batch"}},
     )
     model = onnx.load(path)
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # which MindSpore leaves at 1
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # MindSpore leaves it at 1
     model.graph.name, model.producer_version = type(classifier.network).__name__, ms.__version__
     model.graph.input[0].doc_string = "RGB images of 32x32 pixels, values 0 to 255"
     onnx.helper.set_model_props(model, {CLASS_NAMES: json.dumps(classifier.class_names)})

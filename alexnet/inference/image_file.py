@@ -1,4 +1,4 @@
-"""Image files of the usual kinds, made into images as CIFAR-10 has them."""
+"""Reading image files of the usual formats as images of CIFAR-10's size."""
 
 import io
 import os
@@ -83,10 +83,10 @@ def read_image(file: BinaryIO) -> np.ndarray:
     Raises InputError when it is no image, is damaged or cut short, or would take more memory than DECODED_BYTES.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, and of images that Pillow finds large
+        warnings.simplefilter("ignore")  # about odd metadata, and images that Pillow finds large
         try:
             with Image.open(file, formats=FORMATS) as opened:
-                opened.verify()  # of a PNG, every part to the last, which decoding does not look at
+                opened.verify()  # for a PNG, this checks every chunk; decoding skips the last ones
             file.seek(0)
             if opened.format == "PNG" and _PNG_END not in file.read():
                 raise InputError("an image that cannot be read: it is cut short")
@@ -97,7 +97,7 @@ def read_image(file: BinaryIO) -> np.ndarray:
             raise
         except UnidentifiedImageError:
             raise InputError(f"no image of a format that is read ({', '.join(FORMATS)})") from None
-        except Exception as error:  # of damaged files, Pillow's decoders raise whatever they stumble over
+        except Exception as error:  # for damaged files, Pillow's decoders raise exceptions of any type
             raise InputError(f"an image that cannot be read: {error or type(error).__name__}") from None
 
 

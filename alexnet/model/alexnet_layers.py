@@ -54,7 +54,7 @@ def axis_sizes(image_size: int) -> tuple[list[int], int]:
 
 
 MINIMUM_SIZE = next(size for size in range(1, 1000) if axis_sizes(size)[1])
-"""The smallest image height and width, in pixels, of which the last pooling still leaves one: 67."""
+"""The smallest image height and width, in pixels, with which the last pooling still has an output: 67."""
 
 
 def features(image_height: int, image_width: int) -> int:
@@ -67,8 +67,8 @@ def training_pflop(num_classes: int, image_height: int, image_width: int, images
 
     A convolution takes out_height * out_width * out_channels * in_channels * kernel_size^2 multiply-adds an image, a
     fully connected layer inputs * outputs. Each is done three times: forward, for the gradient of the weights, and
-    for the gradient of the data, which the first convolution has no use for. A multiply-add is two operations.
-    Resize, pooling, activations and the optimizer are left out. The zoo's recipe (227x227, 30 epochs of 1562 steps
+    for the gradient of the data, which the first convolution does not need. A multiply-add is two operations.
+    Resizing, pooling, activations and the optimizer are not counted. The zoo's recipe (227x227, 30 epochs of 1562 steps
     of 32) costs 9.9.
     """
     heights, widths = axis_sizes(image_height)[0], axis_sizes(image_width)[0]

@@ -36,10 +36,10 @@ _TYPES = {
         *("Float16", "Float32", "Float64"),
     )
 }
-"""What MindSpore's format calls the types of numbers."""
+"""NumPy's types by their names in MindSpore's format."""
 
 DIGEST = "digest.sha256"
-"""The name under which a checkpoint of ours has the SHA-256 of all its other values, uint8 of shape (32,)."""
+"""The name of the SHA-256 of all other values in our checkpoints, uint8 of shape (32,)."""
 
 _LIMITS = {
     "num_classes": (NUM_CLASSES, 1000),
@@ -65,10 +65,10 @@ def make_readable(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """Return the values of a checkpoint by name, less the digest.
+    """Return the values of a checkpoint by name, without the digest.
 
-    Raises InputError when there is none, it cannot be read, or its values do not have the digest that it says. One that
-    `save_weights` made, which is told by its settings, must have a digest.
+    Raises InputError when there is no such file, it cannot be read, or its values do not match its digest. A file of
+    `save_weights`, recognised by its settings, must have a digest.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
@@ -80,29 +80,29 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from None
-    said = values.pop(DIGEST, None)
-    if said is None and any(name.startswith(SETTINGS) for name in values):
+    expected = values.pop(DIGEST, None)
+    if expected is None and any(name.startswith(SETTINGS) for name in values):
         raise InputError(
             f"{path} has no digest of its values: it was altered, or an earlier version made it; train again"
         )
-    if said is not None and not np.array_equal(said, _digest(values)):
+    if expected is not None and not np.array_equal(expected, _digest(values)):
         raise InputError(f"{path} is damaged or was altered, since its values do not have their digest: train again")
     return values
 
 
 def _parse(data: bytes) -> dict[str, np.ndarray]:
-    # Not by ms.load_checkpoint, which believes the shapes in the file and ends the whole process where they are wrong.
+    # Not by ms.load_checkpoint, which trusts the shapes in the file and ends the whole process when they are wrong.
     if data[-17:-10] == b"crc_num":  # a checksum of MindSpore's own, followed by ten bytes
         data = data[:-17]
     entries = Checkpoint.FromString(data).value
     values = {}
-    for name, group in itertools.groupby(entries, lambda entry: entry.tag):  # a large value stands in several entries
+    for name, group in itertools.groupby(entries, lambda entry: entry.tag):  # a large value has several entries
         parts = [entry.tensor for entry in group]
         shape, kind = tuple(parts[-1].dims), parts[-1].tensor_type
-        if kind == "str":  # what a training of the zoo's notes beside its weights
+        if kind == "str":  # a training of the zoo's saves some texts beside its weights
             continue
         if kind not in _TYPES or name in values:
-            raise ValueError(f"a value {name!r} is of type {kind!r} or there twice")
+            raise ValueError(f"a value {name!r} has the type {kind!r} or occurs twice")
         content = np.frombuffer(b"".join(part.tensor_content for part in parts), _TYPES[kind])
         if shape == (0,):  # MindSpore's way to write ()
             shape = ()
@@ -126,7 +126,9 @@ def _digest(values: Mapping[str, np.ndarray]) -> np.ndarray:
 def save_weights(network: Network, path: Path) -> None:
     """Write the network's parameters and settings with their digest, whole or not at all; `path` ends in .ckpt."""
     settings = {
-        SETTINGS + name: ms.Tensor(np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else value)
+        SETTINGS + name: ms.Tensor(
+            np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.array(value)
+        )
         for name, value in network.settings.items()
     }
     values = dict(network.parameters_and_names()) | settings

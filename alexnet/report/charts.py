@@ -36,7 +36,7 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 
 DPI = 200
 MEANS = 50
-"""The points of a curve's bold line; one with no more has a mark at each, lest a single one be invisible."""
+"""The points of a curve's bold line; one with no more has a mark at each, so that a single point is visible."""
 FILTERS_A_ROW = 12
 FILTER_SCALE = 6
 """Pixels of the picture to a weight of a filter, along each axis."""

@@ -20,7 +20,7 @@ def read_curve(folder: Path, name: str) -> Curve:
     """Read the curve of a metric, such as `train/loss`, from DVCLive's folder `plots/metrics`.
 
     It is a table with tabs and a header: https://dvc.org/doc/dvclive/live/log_metric
-    Raises InputError when it is missing, is no such table, or has no point or one that is not finite.
+    Raises InputError when it is missing, is not such a table, or has no point or a point that is not finite.
     """
     path = folder / f"{name}.tsv"
     try:

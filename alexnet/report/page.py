@@ -94,7 +94,7 @@ class Mistake(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The true class, the predicted one and its probability, a line each."""
+        """The true class, the predicted one and its probability, each on its own line."""
         return f"{self.actual}\n→ {self.predicted}\n{probability(self.probability)}"
 
 
@@ -282,7 +282,7 @@ def duration(seconds: float) -> str:
 def parameter(value: object) -> str:
     """Return a parameter's value as YAML has it, URLs without what may be secret."""
     if isinstance(value, list):
-        return f"[{', '.join(json.dumps(masked(one), ensure_ascii=False) for one in value)}]"
+        return f"[{', '.join(json.dumps(masked(item), ensure_ascii=False) for item in value)}]"
     return masked(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""The device: which there are, which is taken, and how many threads compute on the CPU."""
+"""The device: which ones there are, which one is used, and how many threads compute on the CPU."""
 
 import os
 
@@ -26,7 +26,7 @@ def current_target() -> str:
 
 
 def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int]:
-    """Make MindSpore compute on `device_target`, with `threads` threads on the CPU; return both as taken.
+    """Make MindSpore compute on `device_target`, with `threads` threads on the CPU; return the two values used.
 
     Call it before anything else is computed. `auto` takes the first of TARGETS that is there, and a thread for each
     core this process may use, shared among `workers` processes. Raises InputError when the device is not there, or
@@ -47,7 +47,7 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
 
 
 def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:
-    """Return whether to sink data on a device target; `auto` does where MindSpore can.
+    """Return whether to sink data on a device target; `auto` means wherever MindSpore can do it.
 
     Raises InputError when it cannot (https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html
     names Ascend and GPU).
@@ -73,8 +73,8 @@ def _threads(threads: int | str, workers: int) -> int:
 
 def _start_threads(count: int) -> None:
     # MindSpore's CPU kernels start a thread for each core the process may use when the first of them runs; neither
-    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process is
-    # held to as many cores as threads are wanted, and the hold is then taken from every thread.
+    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process
+    # is limited to as many cores as there should be threads, and the limit is then lifted for every thread.
     # Not on Ascend and GPU: there, workers must join before anything is computed.
     if not hasattr(os, "sched_getaffinity"):
         return

@@ -1,4 +1,4 @@
-"""The errors that the library raises for its callers to tell apart, and how a command reports them."""
+"""The errors that the library raises, and how a command reports them."""
 
 import sys
 from collections.abc import Iterator
@@ -30,8 +30,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def printable(text: str) -> str:
-    """Return a text with what a terminal would act on, and what is no character, as Python's escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    """Return a text with its control characters and invalid bytes written as Python's escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 def describe(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name whole or not at all."""
+"""Writing files and folders so that they appear complete or not at all."""
 
 import errno
 import hashlib
@@ -57,12 +57,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
+    """Write a JSON object, whole or not at all. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Return a file's digest in hexadecimal; `algorithm` is hashlib's name of it. Raises OSError."""
+    """Return a file's digest in hexadecimal; `algorithm` is its name in hashlib. Raises OSError."""
     state = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

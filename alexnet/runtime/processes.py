@@ -1,4 +1,4 @@
-"""Other processes."""
+"""Asking about other processes."""
 
 import psutil
 

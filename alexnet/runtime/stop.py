@@ -1,4 +1,4 @@
-"""When a command should end early: a signal asked it to, or the process that started it is gone."""
+"""The two reasons for a command to end early: a signal, or the end of the process that started it."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from alexnet.runtime.errors import Interrupted
 from alexnet.runtime.processes import LAUNCHED, alive
 
 POLL_SECONDS = 1
-"""How often ParentWatch looks."""
+"""The time between two checks of ParentWatch, in seconds."""
 
 _INTERMEDIARIES = ("sh", "bash", "dash", "zsh", "fish", "ksh", "msrun")
 """Processes that DVC may stand behind: the shell that it runs a stage with, the launcher of workers."""

@@ -13,7 +13,7 @@ Flip = Literal["random", "alternating"]
 """How images are mirrored, see `Batches`."""
 
 DROPOUT_STEPS = 1 << 16
-"""The dropout rate is taken in steps of one such part: 16 random bits an output are drawn faster than a float32."""
+"""The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS: 16 random bits are drawn faster than a float32."""
 
 # The purposes a generator is made for; the same seed and step give independent streams for each.
 _SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
@@ -24,9 +24,9 @@ def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
 
 
 def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Split]:
-    """Return the split without `validation_images` of its images, equally many of each class, and those images.
+    """Split off `validation_images` of the images, the same number from each class; return the rest and those.
 
-    Raises InputError when they are not a multiple of the classes, or a class has no image left to train on.
+    Raises InputError when the number is no multiple of the number of classes, or a class has no image left to train on.
     """
     per_class, rest = divmod(validation_images, NUM_CLASSES)
     fewest = int(np.bincount(split.labels, minlength=NUM_CLASSES).min())
@@ -79,21 +79,21 @@ class Batch(NamedTuple):
 
 
 class Batches(Sequence[Batch]):
-    """The batches of all epochs: item `step`, from 0, is that step's, whatever was read before.
+    """The batches of all epochs: item `step`, counted from 0, does not depend on what was read before.
 
-    Each epoch shuffles the images anew and leaves out those that fill no batch, as the zoo's (`drop_remainder`).
+    Each epoch shuffles the images anew and leaves out those that do not fill a batch (the zoo's `drop_remainder`).
 
     Args:
         split: the training images.
-        epoch_size: epochs.
-        batch_size: images a batch.
+        epoch_size: how many epochs there are.
+        batch_size: images in a batch.
         dropout_rate: chance of a value to be dropped; 0 makes no masks.
         seed: of shuffling, augmentation and dropout.
         crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
         flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
             epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
             2404.00498, section 3.6).
-        rank, workers: which shard of each batch to give, of how many; all are equally large.
+        rank, workers: which of how many shards of each batch to give; all shards are equally large.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
     Raises InputError when there are fewer images than one batch takes, a batch cannot be shared equally, or there is a
@@ -154,11 +154,11 @@ class Batches(Sequence[Batch]):
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
     def labels(self, step: int) -> np.ndarray:
-        """Return the labels of a step's batch alone."""
+        """Return only the labels of a step's batch."""
         return self._split.labels[self._chosen(step)][self._shard]
 
     def _chosen(self, step: int) -> np.ndarray:
-        # The images of a step's batch, by number.
+        # The indices of the images in a step's batch.
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._shuffled[0] != epoch:
             self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))

@@ -16,7 +16,7 @@ from alexnet.evaluation.evaluate import cross_entropy
 class Each(NamedTuple):
     """Whether a field of `History` has a value for each `step` or each `epoch`, and the curve that shows it, if any."""
 
-    of: str
+    unit: str
     curve: str = ""
 
 
@@ -44,11 +44,11 @@ class History:
 
     @classmethod
     def empty(cls, steps: int, epochs: int) -> "History":
-        """Return one with 0 for every step and NaN for every epoch."""
+        """Return a history with 0 for every step and NaN for every epoch."""
         arrays = {}
-        for one in fields(cls):
-            of, _ = _each(one)
-            arrays[one.name] = np.zeros(steps, np.float32) if of == "step" else np.full(epochs, np.nan, np.float32)
+        for field in fields(cls):
+            per_step = _each(field).unit == "step"
+            arrays[field.name] = np.zeros(steps, np.float32) if per_step else np.full(epochs, np.nan, np.float32)
         return cls(**arrays)
 
     def record(self, index: int, values: Mapping[str, float]) -> None:
@@ -64,24 +64,24 @@ class History:
         """Return an epoch's values, where it was validated, by the names of their curves; epochs count from 0."""
         return {name: value for name, value in self._curves("epoch", epoch).items() if np.isfinite(value)}
 
-    def _curves(self, of: str, index: int) -> dict[str, float]:
-        kinds = {one.name: _each(one) for one in fields(self)}
+    def _curves(self, unit: str, index: int) -> dict[str, float]:
+        kinds = {field.name: _each(field) for field in fields(self)}
         return {
             each.curve: float(getattr(self, name)[index])
             for name, each in kinds.items()
-            if each.of == of and each.curve
+            if each.unit == unit and each.curve
         }
 
 
-def _each(one: Field[np.ndarray]) -> Each:
-    _, each = get_args(one.type)
+def _each(field: Field[np.ndarray]) -> Each:
+    _, each = get_args(field.type)
     return cast(Each, each)
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return what `History` has of a batch's answers, by the names of its fields.
+    """Return the values that `History` records of a batch's logits, by the names of its fields.
 
-    Each value is a mean over the images, so that the mean over the workers' shards is that over the global batch.
+    Each value is a mean over the images, so that the mean over the workers' shards is the mean over the global batch.
 
     Args:
         logits: float32 of shape (N, num_classes).

@@ -1,4 +1,4 @@
-"""Starting the workers of a data-parallel training on this machine, and learning how they ended.
+"""Starting the workers of a data-parallel training on this machine, and finding out how they ended.
 
 Source: https://www.mindspore.cn/tutorials/en/master/parallel/msrun_launcher.html
 """
@@ -23,9 +23,9 @@ from alexnet.runtime.processes import LAUNCHED, alive
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10
-"""How long the other workers may live on once one has ended; in a normal run they end together."""
+"""How long the other workers may go on running after one has ended, in seconds; normally they end together."""
 STOP_SECONDS = 60
-"""How long the workers have to save their state once they are asked to stop, and `msrun` to end after the last."""
+"""How long the workers have to save their state after a request to stop, and `msrun` to end after the last, in s."""
 
 OUTCOMES = "ALEXNET_OUTCOMES"
 """The environment variable that tells a launched worker the folder for its outcome."""
@@ -91,13 +91,16 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
         "log_dir": log_folder,
         "join": True,
     }
-    # msrun takes only the literal word python, so our Python's folder must be the first on PATH. It runs in a session
-    # of its own, so that a Ctrl-C at the terminal reaches this process alone, which then asks the workers.
+    # msrun takes only the literal word python, so our Python's folder must be the first on PATH. It runs in a
+    # separate session, so that Ctrl-C at the terminal reaches only this process, which then asks the workers to stop.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    with (log_folder / "msrun.log").open("wb") as own, logs[0].open(encoding="utf-8", errors="replace") as shown:
+    with (
+        (log_folder / "msrun.log").open("wb") as launcher_log,
+        logs[0].open(encoding="utf-8", errors="replace") as shown,
+    ):
         msrun = subprocess.Popen(
             ["msrun", *(f"--{name}={value}" for name, value in options.items()), "python", *command],
-            stdout=own,
+            stdout=launcher_log,
             stderr=subprocess.STDOUT,
             env=os.environ | {"PATH": path, LAUNCHED: "1", OUTCOMES: str(log_folder)},
             start_new_session=True,

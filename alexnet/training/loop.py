@@ -43,13 +43,13 @@ def train(
     Args:
         network: with its initial weights.
         batches: this worker's shard of each batch.
-        recipe: what each step does.
+        recipe: how each step updates the weights.
         validation: images to evaluate the network on after each epoch.
-        dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`; the
-            result is the same.
-        worker: which of how many this process is; their gradients are averaged.
-        states: where worker 0 saves the state and looks for one; None saves none. From a state found there the training
-            resumes, with the same result, bit for bit on the CPU, as without the interruption.
+        dataset_sink_mode: whether to make batches and send them to the device ahead of their steps, see `Step.sink`;
+            the result is the same.
+        worker: this process among all workers, whose gradients are averaged.
+        states: where worker 0 saves states, or None to save none. The training resumes from a state found there, with
+            the same result as without the interruption, bit for bit on the CPU.
         save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch. The state after
             the last step is always saved.
         stop: asked after each step whether to end early.
@@ -60,7 +60,7 @@ def train(
             validation images, `eval_results` with their `loss` and `accuracy`.
 
     Raises Stopped, the state saved, when `stop` says so to any worker, and InputError, the states before kept, when
-    the loss, a weight or a momentum becomes NaN or infinite (a gradient that does makes its momentum so).
+    the loss, a weight or a momentum becomes NaN or infinite (the momentum becomes so when a gradient does).
     """
     steps, steps_per_epoch = len(batches), batches.steps_per_epoch
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)

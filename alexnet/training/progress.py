@@ -1,4 +1,4 @@
-"""What a person sees of a training: the model zoo's log lines, a line for each epoch, and a bar on a terminal."""
+"""The progress of a training on screen: the model zoo's log lines, a line for each epoch, and a bar on a terminal."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """Log lines about the loss, and what each epoch came to.
+    """Log lines about the loss and about the result of each epoch.
 
     Every `log_steps` steps, from the first one on, there is a line `epoch: 1 step: 1, loss is 2.2791853`, with steps
     counted within the epoch. At the end of each epoch there is one with its mean loss and accuracy, its last learning

@@ -1,4 +1,4 @@
-"""Data-parallel training: what the workers, each with its shard of every batch, say to each other.
+"""Data-parallel training: what the workers, each with its shard of every batch, send to each other.
 
 They are started by MindSpore's `msrun`, see `alexnet.training.launcher`.
 """
