@@ -96,7 +96,7 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     accuracy, pflop = found["eval"]["accuracy"], found["train"]["pflop"]
     assert table[row].split()[1:3] == [f"{accuracy:.3f}", f"{pflop:.3f}"]
     shown = "".join("".join(table[row:]).split())
-    for value in ("train.learning_rate=0.05", "train.batch_size=20"):
+    for value in ("train.learning_rate=0.05", 'data.urls=["generated"]'):
         assert value in shown
     assert "train.epoch_size" not in shown, "the commit's params.yaml has two epochs as well"
 
