@@ -34,7 +34,13 @@ def main(flags: argparse.Namespace) -> None:
     if flags.given:
         return
 
-    metrics = {"accuracy": result.accuracy, "loss": result.loss, "images": len(split)}
+    metrics = {
+        "accuracy": result.accuracy,
+        "top_3_accuracy": result.top_3_accuracy,
+        "loss": result.loss,
+        "expected_calibration_error": result.expected_calibration_error,
+        "images": len(split),
+    }
     write_json(paths.EVAL_METRICS, metrics | ({"generated": True} if split.generated else {}))
     write_json(paths.PER_CLASS, result.per_class)
     with replacing(paths.LOGITS) as new:

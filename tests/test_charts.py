@@ -10,16 +10,16 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from alexnet.cifar10 import CLASS_NAMES
+from alexnet.evaluation.calibration import measure_calibration
 from alexnet.report import charts
 from alexnet.report.charts import DARK, FILTER_SCALE, LIGHT, Theme
 from alexnet.report.curves import Curve
-from alexnet.report.predictions import calibration
 from tests import workspaces
 
 RNG = np.random.default_rng(1)
 MATRIX = RNG.integers(0, 100, (10, 10))
 CURVE = Curve(np.arange(1, 201), RNG.random(200))
-CALIBRATION = calibration(RNG.dirichlet(np.ones(10), 50), RNG.integers(0, 10, 50))
+CALIBRATION = measure_calibration(RNG.dirichlet(np.ones(10), 50), RNG.integers(0, 10, 50))
 IMAGES = RNG.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
 WEIGHTS = RNG.normal(size=(96, 3, 11, 11)).astype(np.float32)
 

@@ -41,6 +41,15 @@ def test_what_known_logits_come_to(shift: float, monkeypatch: pytest.MonkeyPatch
     by_hand = -np.mean(np.log([0.70, 0.20, 0.30, 0.30, 0.60]))
     assert result.loss == pytest.approx(by_hand, abs=1e-9)
     assert result.per_class == {"airplane": 1 / 3, "automobile": 0.0, "bird": 1.0}
+    assert result.top_3_accuracy == 1
+
+
+def test_the_calibration_error_of_known_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.log([[0.72, *[0.28 / 9] * 9], [0.52, *[0.48 / 9] * 9], [0.52, *[0.48 / 9] * 9]])
+    monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: logits)
+    result = evaluate(NETWORK, split(np.array([0, 0, 9], np.int32)), 2)
+    # By 0.72 once, rightly; by 0.52 twice, in one bin, once rightly.
+    assert result.expected_calibration_error == pytest.approx((0.28 + 2 * 0.02) / 3, abs=1e-9)
 
 
 def test_more_outputs_than_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +58,7 @@ def test_more_outputs_than_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: logits)
     result = evaluate(NETWORK, split(np.array([3, 9], np.int32)), 2)
     assert result.predicted.tolist() == [11, 9]
+    assert result.top_3_accuracy == 0.5, "of equal logits, the first classes count: 11, 0 and 1"
     assert result.accuracy == 0.5
     assert result.per_class == {"cat": 0.0, "truck": 1.0}
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.cifar10 import CLASS_NAMES
+from alexnet.evaluation.calibration import softmax
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.inference import export
 from alexnet.inference.classifier import Classifier
 from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from alexnet.model.checkpoint import load_network, save_weights
-from alexnet.report.predictions import softmax
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
 from stages import export as stage

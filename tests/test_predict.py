@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from alexnet.cifar10 import CLASS_NAMES
+from alexnet.evaluation.calibration import softmax
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.inference.classifier import Classifier, likeliest
 from alexnet.inference.image_file import FORMATS
 from alexnet.model.checkpoint import save_weights
-from alexnet.report.predictions import softmax
 from alexnet.runtime.errors import InputError
 from tests import workspaces
 from tests.conftest import ROOT, one_line

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
-from stages import paths
+from stages import params, paths
 
 REFERENCES = "refs/exps"
 """Where git keeps the commits of DVC's experiments: below this, HEAD's first two digits, the others, the name."""
@@ -67,6 +69,22 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     if code:
         sys.exit(code)
     return read(name)
+
+
+def is_current(name: str, settings: Sequence[str]) -> bool:
+    """Return whether an experiment on HEAD has the code of the workspace, and its parameters with these settings."""
+    check_repository()
+    reference = reference_of(name)
+    stored = git("show", f"{reference}:./{params.PATH}")
+    if not stored or git("diff", "--name-only", reference, "--", "alexnet", "stages", "dvc.yaml"):
+        return False
+    yaml = YAML(typ="safe")
+    values = yaml.load(params.PATH)
+    for text in settings:
+        place, _, value = text.partition("=")
+        section, _, key = place.partition(".")
+        values.setdefault(section, {})[key] = yaml.load(value)
+    return bool(yaml.load(stored) == values)
 
 
 def check_repository() -> None:

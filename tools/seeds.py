@@ -22,14 +22,16 @@ METRICS: dict[str, Callable[[Experiment], float]] = {
 def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Format) -> None:
     """Run a recipe once for each seed, as the experiments RECIPE-seed-SEED, and print what they have in common.
 
-    An experiment that has been run before, with the same parameters and code, comes from DVC's cache without training.
-    What the stages print goes to standard error.
+    One that has been run before with the same parameters and code is not run again. What the stages print goes to
+    standard error.
     """
     settings = [*recipes.load(recipe), *overrides]
     finished = {}
     with experiments.output_to_stderr():
         for seed in dict.fromkeys(seeds):
-            finished[seed] = experiments.run(f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"])
+            name, own = f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"]
+            current = experiments.is_current(name, own)
+            finished[seed] = experiments.read(name) if current else experiments.run(name, own)
     values = {name: [metric(finished[seed]) for seed in finished] for name, metric in METRICS.items()}
     print(render(recipe, list(finished), values, format))
 

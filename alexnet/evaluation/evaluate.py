@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 
 from alexnet.cifar10 import CLASS_NAMES, Split
+from alexnet.evaluation.calibration import measure_calibration, softmax
 from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError
 
@@ -53,6 +54,9 @@ class Evaluation:
     predicted: int64 of shape (N,), the class of the largest logit.
     accuracy: share of images whose class was predicted.
     loss: mean softmax cross entropy, in nats.
+    top_3_accuracy: share of images whose class is among the three of the largest logits.
+    expected_calibration_error: how far the probability of the predicted class is from the share of right predictions,
+        as `measure_calibration` has it.
     per_class: class name to accuracy on the images of that class; classes without images are left out.
     """
 
@@ -60,6 +64,8 @@ class Evaluation:
     predicted: np.ndarray
     accuracy: float
     loss: float
+    top_3_accuracy: float
+    expected_calibration_error: float
     per_class: dict[str, float]
 
 
@@ -75,4 +81,13 @@ def evaluate(network: Network, split: Split, batch_size: int, mirror: bool = Fal
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels
     per_class = {CLASS_NAMES[label]: float(right[split.labels == label].mean()) for label in np.unique(split.labels)}
-    return Evaluation(logits, predicted, float(right.mean()), float(loss), per_class)
+    top_3 = np.argsort(-logits, axis=1, kind="stable")[:, :3]
+    return Evaluation(
+        logits=logits,
+        predicted=predicted,
+        accuracy=float(right.mean()),
+        loss=float(loss),
+        top_3_accuracy=float((top_3 == split.labels[:, None]).any(axis=1).mean()),
+        expected_calibration_error=measure_calibration(softmax(logits), split.labels).error,
+        per_class=per_class,
+    )

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
+from alexnet.evaluation.calibration import Calibration
 from alexnet.report.curves import Curve
-from alexnet.report.predictions import Calibration
 
 
 @dataclass(frozen=True)

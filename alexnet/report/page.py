@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alexnet.cifar10 import CHANNELS, CLASS_NAMES, NUM_CLASSES, OFFICIAL_MD5, Split, class_name
+from alexnet.evaluation.calibration import Calibration, measure_calibration, softmax
 from alexnet.report import charts, predictions
 from alexnet.report.charts import DARK, LIGHT, Theme
 from alexnet.report.curves import Curve
@@ -122,9 +123,9 @@ def write_report(results: Results, folder: Path) -> None:
         )
     if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS:
         raise InputError(f"the filters are of shape {results.filters.shape}, expected (N, {CHANNELS}, height, width)")
-    probabilities = predictions.softmax(logits)
+    probabilities = softmax(logits)
     matrix = predictions.confusion_matrix(split.labels, logits.argmax(axis=1))
-    calibration = predictions.calibration(probabilities, split.labels)
+    calibration = measure_calibration(probabilities, split.labels)
     wrong = predictions.confident_mistakes(probabilities, split.labels, MISTAKES)
     mistakes = [
         Mistake(
@@ -196,9 +197,7 @@ def column_name(column: int) -> str:
     return CLASS_NAMES[column] if column < NUM_CLASSES else "no class"
 
 
-def _draw(
-    results: Results, matrix: np.ndarray, calibration: predictions.Calibration, rows: list[ClassRow]
-) -> dict[str, Picture]:
+def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: list[ClassRow]) -> dict[str, Picture]:
     def picture(alt: str, draw: Callable[[Theme], bytes]) -> Picture:
         return Picture(alt, draw(LIGHT), draw(DARK))
 
