@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,12 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 def _one_thread() -> None:
     """Have what MindSpore computes in this process take one core, for there are as many test processes as cores."""
     choose("auto", "O0", *device.select("CPU", 1))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heeds_sighup() -> None:
+    """Have commands that are started here heed SIGHUP even when the tests run under nohup, which ignores it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

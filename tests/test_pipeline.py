@@ -206,7 +206,7 @@ def test_the_code_deps_are_few() -> None:
         for stage, values in pipeline["stages"].items()
     }
     assert code["train"] <= 10
-    assert sum(code.values()) <= 42
+    assert sum(code.values()) <= 40
 
 
 def test_metrics_diff_between_branches(project: Path) -> None:

@@ -40,7 +40,7 @@ RUN_BY = {
     r"python -m alexnet predict( --json.*)?": "test_predict.py::test_json_is_one_document_with_the_failures",
     r"python -m benchmarks .*": "test_benchmarks.py::test_options_choose_what_is_measured",
     r"make demo": "test_experiments.py::test_the_demo_ends_with_what_came_of_it",
-    r"make recipe NAME=.*": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
+    r"make recipe( NAME=.*)?": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
     r"make seeds NAME=.*": "test_experiments.py::test_seeds",
     r"make compare ALL=1": "test_experiments.py::test_the_table_has_what_is_queued_and_tells_of_older_commits",
     r"make (bench|test|repro)": "test_readme.py::test_a_target_is_in_the_makefile",
