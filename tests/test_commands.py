@@ -11,7 +11,8 @@ import pytest
 
 from alexnet import cifar10
 from alexnet.evaluation.evaluate import evaluate
-from alexnet.model.checkpoint import save_weights
+from alexnet.kernels.choice import Kernels
+from alexnet.model.checkpoint import load_network, save_weights
 from alexnet.runtime import device
 from alexnet.runtime.processes import alive
 from stages import evaluate as evaluate_stage
@@ -309,7 +310,13 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
     assert (logits.dtype, logits.shape) == (np.float32, (20, 10))
     np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)
     metrics = json.loads((small / "metrics" / "eval.json").read_text(encoding="utf-8"))
-    assert metrics == {"accuracy": expected.accuracy, "loss": pytest.approx(expected.loss, rel=1e-5), "images": 20}
+    assert metrics == {
+        "accuracy": expected.accuracy,
+        "top_3_accuracy": expected.top_3_accuracy,
+        "loss": pytest.approx(expected.loss, rel=1e-5),
+        "expected_calibration_error": pytest.approx(expected.expected_calibration_error, rel=1e-3),
+        "images": 20,
+    }
     assert json.loads((small / "metrics" / "per_class.json").read_text(encoding="utf-8")) == expected.per_class
     rows = (small / "plots" / "confusion.csv").read_text(encoding="utf-8").splitlines()
     names = cifar10.CLASS_NAMES
@@ -319,20 +326,25 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
 
 def test_evaluation_takes_its_parameters(small: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")
-    change(small, evaluate={"device_target": "GPU", "threads": 3, "batch_size": 7, "mirror": True})
+    values = {"device_target": "GPU", "threads": 3, "kernels": "mindspore", "amp_level": "O2"}
+    change(small, evaluate={**values, "batch_size": 7, "mirror": True})
     calls: list[tuple[Any, ...]] = []
 
-    def record(*arguments: Any) -> None:
+    def select(*arguments: Any) -> tuple[str, int]:
         calls.append(arguments)
-        if len(calls) == 2:
-            sys.exit("reached")
+        return "CPU", 1
+
+    def reached(*arguments: Any) -> None:
+        calls.append(arguments)
+        sys.exit("reached")
 
     monkeypatch.chdir(small)
-    monkeypatch.setattr(device, "select", record)
-    monkeypatch.setattr(evaluate_stage, "evaluate", record)
+    monkeypatch.setattr(device, "select", select)
+    monkeypatch.setattr(evaluate_stage, "evaluate", reached)
     with pytest.raises(SystemExit, match="reached"):
         evaluate_stage.main(parse(["evaluate"])[1])
     assert calls[0] == ("GPU", 3)
+    assert calls[1][0].kernels == Kernels("mindspore", "O2")
     assert calls[1][2:] == (7, True)
 
 
@@ -353,10 +365,10 @@ def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: R
 
 def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path, checkpoint: Path, run: Run) -> None:
     """The network's last layer is made to answer bird always, so that the accuracy is known."""
-    values = ms.load_checkpoint(str(checkpoint))
-    values["fc3.weight"].set_data(ms.Tensor(np.zeros((10, 4096), np.float32)))
-    values["fc3.bias"].set_data(ms.Tensor(np.eye(10, dtype=np.float32)[2]))
-    ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(small / "bird.ckpt"))
+    bird: Any = load_network(checkpoint)
+    bird.fc3.weight.set_data(ms.Tensor(np.zeros((10, 4096), np.float32)))
+    bird.fc3.bias.set_data(ms.Tensor(np.eye(10, dtype=np.float32)[2]))
+    save_weights(bird, small / "bird.ckpt")
     checkpoint.unlink()
     put_test_images(small / "mine")
     (small / "mine" / "test_batch.bin").write_bytes(archives.records(np.array([2, 2, 3, 2, 0]), 0))
