@@ -40,7 +40,6 @@ def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypa
 SELECT = """
     import json, os, sys
     from alexnet.runtime import device
-from alexnet.runtime.choices import TARGETS
     from alexnet.runtime.errors import InputError
     try:
         found = device.select(*json.loads(sys.argv[1]))
