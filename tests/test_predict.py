@@ -86,7 +86,7 @@ def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expe
         "ERROR: none.png: cannot be read: No such file or directory",
         "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
-        "ERROR: cut.png: an image that cannot be read: image file is truncated",
+        "ERROR: cut.png: an image that cannot be read: Truncated File Read",
     ]
 
 
