@@ -95,7 +95,10 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     row = next(number for number, line in enumerate(table) if line.strip().startswith("other"))
     accuracy, pflop = found["eval"]["accuracy"], found["train"]["pflop"]
     assert table[row].split()[1:3] == [f"{accuracy:.3f}", f"{pflop:.3f}"]
-    shown = "".join("".join(table[row:]).split())
+    following = next(
+        (number for number in range(row + 1, len(table)) if table[number].strip().startswith("demo")), None
+    )
+    shown = "".join("".join(table[row:following]).split())
     for value in ("train.learning_rate=0.05", 'data.urls=["generated"]'):
         assert value in shown
     assert "train.epoch_size" not in shown, "the commit's params.yaml has two epochs as well"
