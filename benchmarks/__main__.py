@@ -28,7 +28,18 @@ from stages.__main__ import run
 RESULTS = Path("benchmarks/results.json")
 WIDTH = 100
 """Columns of what is printed."""
-HEADINGS = {"_per_second": "/s", "image_size": "px", "batch_size": "batch", "gflop": "GFLOP", "_gb": "_GB", "mb": "MB"}
+HEADINGS = {
+    "batch_norm": "norm",
+    "amp_level": "amp",
+    "share_of_peak": "share",
+    "channels_last": "ch._last",
+    "_per_second": "/s",
+    "image_size": "px",
+    "batch_size": "batch",
+    "gflop": "GFLOP",
+    "_gb": "_GB",
+    "mb": "MB",
+}
 """What the tables have in place of parts of the names in the JSON."""
 
 
