@@ -7,6 +7,7 @@ import numpy as np
 
 from alexnet.evaluation.evaluate import evaluate
 from alexnet.kernels.choice import choose
+from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.choices import ChosenAmpLevel, ChosenKernels
@@ -16,6 +17,12 @@ from alexnet.training.state import States
 from alexnet.training.step import Step
 from benchmarks import pictures
 from benchmarks.measure import repeat, serve
+
+
+def made(model: dict[str, Any], threads: int, kernels: ChosenKernels, amp_level: ChosenAmpLevel) -> tuple[Network, int]:
+    """Return the network of a case on the CPU, and the number of threads that compute it."""
+    target, taken = device.select("CPU", threads)
+    return create(**model, kernels=choose(kernels, amp_level, target, taken)), taken
 
 
 def step(
@@ -28,8 +35,7 @@ def step(
     repetitions: int,
 ) -> dict[str, Any]:
     """Do training steps and nothing else. `model` is what `create` takes, `recipe` what Recipe does."""
-    target, taken = device.select("CPU", threads)
-    network = create(**model, kernels=choose(kernels, amp_level, target, taken))
+    network, taken = made(model, threads, kernels, amp_level)
     train_step, split = Step(network, Recipe(**recipe)), pictures.split(batch_size)
     batch = Batches(split, 1, batch_size, model["dropout_rate"], seed=1, dropout_shape=network.dropout_shape)[0]
     rate = np.float32(recipe["learning_rate"])
@@ -46,8 +52,7 @@ def evaluation(
     repetitions: int,
 ) -> dict[str, Any]:
     """Evaluate `images` images, compilation included, as the stage does."""
-    target, taken = device.select("CPU", threads)
-    network = create(**model, kernels=choose(kernels, amp_level, target, taken))
+    network, taken = made(model, threads, kernels, amp_level)
     split = pictures.split(images)
     return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
 

@@ -187,7 +187,7 @@ class _TrainedConvolution:
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
         channels = weight[:1]
         self._first = first
-        norm = epsilon is not None
+        norm = self._norm = epsilon is not None
         self.outputs = (out_shape, channels, channels) if norm else out_shape
         values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
         self._unbiased = values / max(1, values - 1)
@@ -270,7 +270,7 @@ class _TrainedConvolution:
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
         self._forward.run()
-        if len(self.outputs) == 3:
+        if self._norm:
             # MindSpore's running variance takes the unbiased estimate.
             return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
         return self._out.array

@@ -20,11 +20,6 @@ def available() -> list[str]:
     return found
 
 
-def current_target() -> str:
-    """Return the device target that MindSpore computes on."""
-    return str(ms.get_context("device_target"))
-
-
 def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int]:
     """Make MindSpore compute on `device_target`, with `threads` threads on the CPU; return the two values used.
 
