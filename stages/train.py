@@ -82,6 +82,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
         model.dropout_rate,
         config.seed,
         config.crop_padding,
+        config.crop_padding_mode,
         config.flip,
         worker.rank,
         worker.workers,

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from alexnet.cifar10 import Split
 from alexnet.runtime.errors import InputError
-from alexnet.training.batches import Batch, Batches, augment, hold_out
+from alexnet.training.batches import Batch, Batches, PaddingMode, augment, hold_out
 from tests.conftest import one_line
 
 IMAGES = 22
@@ -31,7 +33,9 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, padding: int) -> NDArray[np.uint8]:
+def augment_by_loops(
+    images: NDArray[np.uint8], rng: np.random.Generator, padding: int, mode: PaddingMode
+) -> NDArray[np.uint8]:
     count, channels, height, width = images.shape
     tops, lefts = rng.integers(0, 2 * padding + 1, (2, count))
     flips = rng.random(count) < 0.5
@@ -41,19 +45,25 @@ def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, paddin
             for x in range(width):
                 from_y = y + tops[i] - padding
                 from_x = (width - 1 - x if flips[i] else x) + lefts[i] - padding
+                if mode == "reflect":
+                    from_y = -from_y if from_y < 0 else 2 * (height - 1) - from_y if from_y >= height else from_y
+                    from_x = -from_x if from_x < 0 else 2 * (width - 1) - from_x if from_x >= width else from_x
                 if 0 <= from_y < height and 0 <= from_x < width:
                     for channel in range(channels):
                         result[i, channel, y, x] = images[i, channel, from_y, from_x]
     return result
 
 
-@pytest.mark.parametrize(("shape", "padding"), [((12, 3, 32, 32), 4), ((5, 2, 6, 9), 2), ((5, 2, 6, 9), 0)])
-def test_augment_crops_and_flips_as_plain_loops_do(shape: tuple[int, ...], padding: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((12, 3, 32, 32), 4), ((9, 2, 6, 9), 5), ((5, 2, 6, 9), 2), ((5, 2, 6, 9), 0)]
+)
+@pytest.mark.parametrize("mode", get_args(PaddingMode))
+def test_augment_crops_and_flips_as_plain_loops_do(mode: PaddingMode, shape: tuple[int, ...], padding: int) -> None:
     images = np.random.default_rng(3).integers(1, 256, shape, dtype=np.uint8)
     before = images.copy()
-    result = augment(images, np.random.default_rng(11), padding)
+    result = augment(images, np.random.default_rng(11), padding, crop_padding_mode=mode)
     assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding))
+    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding, mode))
     np.testing.assert_array_equal(images, before)
 
 
@@ -167,6 +177,22 @@ def test_crops_are_of_images_with_that_padding(crop_padding: int) -> None:
     black = (images == 0).all(axis=1)
     assert black.all(axis=2).sum(axis=1).max() == crop_padding
     assert black.all(axis=1).sum(axis=1).max() == crop_padding
+
+
+def test_reflection_adds_no_black_and_changes_no_other_choice() -> None:
+    split = Split(np.random.default_rng(0).integers(1, 256, (40, 3, 32, 32), np.uint8), np.arange(40, dtype=np.int32))
+    black, reflected = (Batches(split, 1, 40, 0, 1, 8, mode)[0] for mode in get_args(PaddingMode))
+    assert reflected.images.all()
+    assert not black.images.all()
+    np.testing.assert_array_equal(reflected.images[black.images > 0], black.images[black.images > 0])
+
+
+def test_a_reflection_wider_than_the_image_is_refused() -> None:
+    Batches(numbered(), 1, 4, 0, 1, 31, "reflect")
+    Batches(numbered(), 1, 4, 0, 1, 32, "constant")
+    with pytest.raises(InputError) as caught:
+        Batches(numbered(), 1, 4, 0, 1, 32, "reflect")
+    one_line(caught, "crop_padding is 32, expected at most 31 to reflect")
 
 
 def test_alternating_flips_mirror_every_image_in_every_other_epoch() -> None:

@@ -579,7 +579,10 @@ def test_the_key_has_all_that_decides_the_result(workspace: Path) -> None:
     (path,) = (workspace / ".dvc" / "tmp" / "alexnet").glob("*/identity.json")
     identity = json.loads(path.read_text(encoding="utf-8"))
     assert set(identity) == {"data", "model", "train", "code", "packages"}
-    assert set(identity["train"]) >= {"device_target", "threads", "workers", "seed", "amp_level"}
+    given = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    assert {section: set(identity[section]) for section in ("model", "train")} == {
+        section: set(given[section]) for section in ("model", "train")
+    }
     assert identity["train"]["device_target"] == "CPU"
     assert identity["train"]["threads"] == 1
     stages = yaml.safe_load((workspace / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

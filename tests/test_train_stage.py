@@ -46,6 +46,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "validation_images": 20,
         "crop_padding": 3,
+        "crop_padding_mode": "reflect",
         "flip": "random",
         "weight_init": "default",
         "learning_rate": 0.04,
@@ -127,7 +128,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     }
     batches = taken["Batches"]
     assert len(batches.pop("split")) == 80
-    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
+    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "crop_padding_mode", "flip")
     expected = {key: config[key] for key in shared} | {
         "dropout_rate": 0.3,
         "rank": 0,

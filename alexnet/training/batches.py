@@ -12,6 +12,9 @@ from alexnet.runtime.errors import InputError
 Flip = Literal["random", "alternating"]
 """How images are mirrored, see `Batches`."""
 
+PaddingMode = Literal["constant", "reflect"]
+"""What an image is padded with before the random crop, see `Batches`; the names are NumPy's."""
+
 DROPOUT_STEPS = 1 << 16
 """The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS: 16 random bits are drawn faster than a float32."""
 
@@ -47,15 +50,20 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
 
 
 def augment(
-    images: np.ndarray, rng: np.random.Generator, crop_padding: int, mirrored: np.ndarray | None = None
+    images: np.ndarray,
+    rng: np.random.Generator,
+    crop_padding: int,
+    mirrored: np.ndarray | None = None,
+    crop_padding_mode: PaddingMode = "constant",
 ) -> np.ndarray:
     """Crop each image at random from its padded self, and mirror some.
 
-    Takes and returns uint8 of shape (N, C, H, W). crop_padding: pixels of black on each side. mirrored: bool of shape
-    (N,), which to mirror; None mirrors each with a chance of one half.
+    Takes and returns uint8 of shape (N, C, H, W). mirrored: bool of shape (N,), which to mirror; None mirrors each with
+    a chance of one half. The others are as in `Batches`.
     """
     count, _, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding)))
+    margin = (crop_padding, crop_padding)
+    padded = np.pad(images, ((0, 0), (0, 0), margin, margin), crop_padding_mode)
     windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
     top, left = rng.integers(0, 2 * crop_padding + 1, (2, count))
     cropped = windows[np.arange(count), :, top, left]
@@ -89,15 +97,17 @@ class Batches(Sequence[Batch]):
         batch_size: images in a batch.
         dropout_rate: chance of a value to be dropped; 0 makes no masks.
         seed: of shuffling, augmentation and dropout.
-        crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
+        crop_padding: pixels on each side of an image before the random crop; the zoo's dataset.py has 4.
+        crop_padding_mode: `constant` pads with black; `reflect` with the image's own pixels, mirrored at its edge
+            (Zagoruyko and Komodakis, arXiv 1605.07146, section 3).
         flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
             epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
             2404.00498, section 3.6).
         rank, workers: which of how many shards of each batch to give; all shards are equally large.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
-    Raises InputError when there are fewer images than one batch takes, a batch cannot be shared equally, or there is a
-    dropout rate for a network without dropout.
+    Raises InputError when there are fewer images than one batch takes, a batch cannot be shared equally, an image has
+    too few pixels for its reflection, or there is a dropout rate for a network without dropout.
     """
 
     def __init__(
@@ -108,6 +118,7 @@ class Batches(Sequence[Batch]):
         dropout_rate: float,
         seed: int,
         crop_padding: int = 4,
+        crop_padding_mode: PaddingMode = "constant",
         flip: Flip = "random",
         rank: int = 0,
         workers: int = 1,
@@ -120,6 +131,8 @@ class Batches(Sequence[Batch]):
             )
         if batch_size % workers:
             raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        if crop_padding_mode == "reflect" and crop_padding >= (size := min(split.images.shape[2:])):
+            raise InputError(f"crop_padding is {crop_padding}, expected at most {size - 1} to reflect an image")
         if dropout_rate and not dropout_shape:
             raise InputError(f"dropout_rate is {dropout_rate}, expected 0, because the network has no dropout")
         self._split = split
@@ -127,7 +140,7 @@ class Batches(Sequence[Batch]):
         self.batch_size = batch_size
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
-        self._crop_padding = crop_padding
+        self._crop_padding, self._crop_padding_mode = crop_padding, crop_padding_mode
         self._first_mirrored = None
         if flip == "alternating":
             self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
@@ -144,7 +157,7 @@ class Batches(Sequence[Batch]):
         epoch = step // self.steps_per_epoch
         mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
         rng = _generator(self._seed, _AUGMENT, step)
-        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored)
+        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
         keep = None
         if self._dropout_rate:
             shape = self.batch_size, *self._dropout_shape
