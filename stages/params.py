@@ -101,6 +101,7 @@ class Train(_Section):
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
     crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
+    cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
     lr_schedule: Annotated[Schedule, _one_of(Schedule)]

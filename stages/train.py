@@ -84,6 +84,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
         config.crop_padding,
         config.crop_padding_mode,
         config.flip,
+        config.cutout_size,
         worker.rank,
         worker.workers,
         network.dropout_shape,

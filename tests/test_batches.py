@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alexnet.cifar10 import Split
+from alexnet.cifar10 import MEAN, STD, Split
 from alexnet.runtime.errors import InputError
-from alexnet.training.batches import Batch, Batches, PaddingMode, augment, hold_out
+from alexnet.training.batches import Batch, Batches, Flip, PaddingMode, augment, cutout, hold_out
 from tests.conftest import one_line
 
 IMAGES = 22
@@ -65,6 +65,41 @@ def test_augment_crops_and_flips_as_plain_loops_do(mode: PaddingMode, shape: tup
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding, mode))
     np.testing.assert_array_equal(images, before)
+
+
+def cutout_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    count, channels, height, width = images.shape
+    centre_ys = rng.integers(0, height, count)
+    centre_xs = rng.integers(0, width, count)
+    result = images.copy()
+    for i in range(count):
+        for dy in range(size):
+            for dx in range(size):
+                y, x = centre_ys[i] - size // 2 + dy, centre_xs[i] - size // 2 + dx
+                if 0 <= y < height and 0 <= x < width:
+                    for channel in range(channels):
+                        result[i, channel, y, x] = (125, 123, 114)[channel]
+    return result
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 32])
+@pytest.mark.parametrize("shape", [(12, 3, 32, 32), (5, 3, 6, 9)])
+def test_cutout_makes_the_holes_that_plain_loops_do(shape: tuple[int, ...], size: int) -> None:
+    images = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+    before = images.copy()
+    result = cutout(images, np.random.default_rng(11), size)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, cutout_by_loops(images, np.random.default_rng(11), size))
+    np.testing.assert_array_equal(images, before)
+
+
+def test_a_holes_centre_is_each_pixel_equally_often_and_its_colour_normalises_to_nothing() -> None:
+    holes = cutout(np.zeros((20_000, 3, 4, 5), np.uint8), np.random.default_rng(0), 1)
+    hits = (holes[:, 0] > 0).sum(axis=0)
+    assert hits.sum() == 20_000
+    assert hits.min() > 850  # 1,000 expected, standard deviation 31
+    normalised = (holes.max(axis=(0, 2, 3)) / 255 - MEAN) / STD
+    np.testing.assert_allclose(normalised, 0, atol=0.5 / 255 / min(STD))
 
 
 def test_augment_makes_every_crop_and_flip_equally_often() -> None:
@@ -193,6 +228,19 @@ def test_a_reflection_wider_than_the_image_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Batches(numbered(), 1, 4, 0, 1, 32, "reflect")
     one_line(caught, "crop_padding is 32, expected at most 31 to reflect")
+
+
+@pytest.mark.parametrize("flip", get_args(Flip))
+def test_cutout_is_the_last_augmentation_and_changes_no_other_choice(flip: Flip) -> None:
+    split = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.arange(40, dtype=np.int32))
+    without, small, whole = (Batches(split, 2, 40, 0, 1, flip=flip, cutout_size=size)[1].images for size in (0, 12, 32))
+    colour = np.array((125, 123, 114))[:, None, None]
+    hole = (small == colour).all(axis=1)
+    assert hole.sum(axis=(1, 2)).max() == 12 * 12
+    assert len(np.unique(hole.reshape(40, -1), axis=0)) > 30, "each image has a hole of its own"
+    left = np.broadcast_to(~hole[:, None], small.shape)
+    np.testing.assert_array_equal(small[left], without[left])
+    assert (whole[:, :, 15, 15] == colour[:, 0, 0]).all(), "wherever its centre is, it reaches the middle"
 
 
 def test_alternating_flips_mirror_every_image_in_every_other_epoch() -> None:

@@ -100,6 +100,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ),
     *(("train", "crop_padding_mode", value, "constant or reflect") for value in ("black", "edge", 0, True, None)),
     *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
+    *(
+        ("train", "cutout_size", value, "a whole number of pixels from 0 to 32")
+        for value in (-1, 33, 12.0, "12", None, True)
+    ),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
     *(
@@ -127,6 +131,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "crop_padding", 0),
     ("train", "crop_padding_mode", "reflect"),
     ("train", "flip", "alternating"),
+    ("train", "cutout_size", 32),
     ("train", "weight_init", "HeNormal"),
     ("train", "lr_schedule", "cosine"),
     ("train", "weight_decay", 0.0005),

@@ -48,6 +48,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "crop_padding": 3,
         "crop_padding_mode": "reflect",
         "flip": "random",
+        "cutout_size": 12,
         "weight_init": "default",
         "learning_rate": 0.04,
         "lr_schedule": "step",
@@ -128,7 +129,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     }
     batches = taken["Batches"]
     assert len(batches.pop("split")) == 80
-    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "crop_padding_mode", "flip")
+    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "crop_padding_mode", "flip", "cutout_size")
     expected = {key: config[key] for key in shared} | {
         "dropout_rate": 0.3,
         "rank": 0,

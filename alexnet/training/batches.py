@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from alexnet.cifar10 import NUM_CLASSES, Split
+from alexnet.cifar10 import MEAN, NUM_CLASSES, Split
 from alexnet.runtime.errors import InputError
 
 Flip = Literal["random", "alternating"]
@@ -17,6 +17,9 @@ PaddingMode = Literal["constant", "reflect"]
 
 DROPOUT_STEPS = 1 << 16
 """The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS: 16 random bits are drawn faster than a float32."""
+
+MEAN_COLOUR = np.round(255 * np.array(MEAN)).astype(np.uint8)
+"""The mean of CIFAR-10's training images, of shape (3,)."""
 
 # The purposes a generator is made for; the same seed and step give independent streams for each.
 _SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
@@ -73,6 +76,22 @@ def augment(
     return cropped
 
 
+def cutout(images: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return the images with a square hole of `size` pixels a side in each (DeVries and Taylor, arXiv 1708.04552).
+
+    Takes and returns uint8 of shape (N, 3, H, W). A hole's centre is any pixel with the same chance, so that a part of
+    the hole may lie outside the image; the pixel is the middle of the hole or, in an even one, right and below of it.
+    The hole has the mean colour of CIFAR-10's training images, which the network normalises to 0.
+    """
+    count, _, height, width = images.shape
+    first_row = rng.integers(0, height, (count, 1)) - size // 2
+    first_column = rng.integers(0, width, (count, 1)) - size // 2
+    rows, columns = np.arange(height) - first_row, np.arange(width) - first_column
+    in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return np.where(hole, MEAN_COLOUR[:, None, None], images)
+
+
 class Batch(NamedTuple):
     """What one step takes.
 
@@ -103,6 +122,7 @@ class Batches(Sequence[Batch]):
         flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
             epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
             2404.00498, section 3.6).
+        cutout_size: side of the hole that `cutout` makes in each image, in pixels; 0 makes none.
         rank, workers: which of how many shards of each batch to give; all shards are equally large.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
@@ -120,6 +140,7 @@ class Batches(Sequence[Batch]):
         crop_padding: int = 4,
         crop_padding_mode: PaddingMode = "constant",
         flip: Flip = "random",
+        cutout_size: int = 0,
         rank: int = 0,
         workers: int = 1,
         dropout_shape: tuple[int, ...] = (),
@@ -141,6 +162,7 @@ class Batches(Sequence[Batch]):
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
         self._crop_padding, self._crop_padding_mode = crop_padding, crop_padding_mode
+        self._cutout_size = cutout_size
         self._first_mirrored = None
         if flip == "alternating":
             self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
@@ -158,6 +180,8 @@ class Batches(Sequence[Batch]):
         mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
         rng = _generator(self._seed, _AUGMENT, step)
         images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
+        if self._cutout_size:
+            images = cutout(images, rng, self._cutout_size)
         keep = None
         if self._dropout_rate:
             shape = self.batch_size, *self._dropout_shape
