@@ -19,6 +19,8 @@ ZOO_BATCH_SIZE, ZOO_DROPOUT_RATE = 32, 0.5
 """The zoo's input pipeline, whatever params.yaml has."""
 STEP_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
 """The zoo's, as the recipe of the steps that are measured alone."""
+AUGMENTATIONS = {"crop_padding_mode": "reflect", "flip": "alternating", "cutout_size": 12}
+"""All that `Batches` can do to an image."""
 PIPELINE_IMAGES = 50_000
 """MindSpore's `Cifar10Dataset` reads no other number."""
 
@@ -122,6 +124,7 @@ class Bench:
             ("zoo", f"zoo: crop, flip, resize to {plan.pipeline_size} px", {"image_size": plan.pipeline_size}),
             ("ours", "ours: crop, flip", {"dropout_rate": 0.0}),
             ("ours", "ours: crop, flip, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE}),
+            ("ours", "ours: every augmentation, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE} | AUGMENTATIONS),
         ):
             done = self._run(
                 "pipelines", case, folder=str(folder), batch_size=ZOO_BATCH_SIZE, batches=plan.pipeline_batches, **own
