@@ -25,6 +25,7 @@ def main() -> None:
         split=cifar10.read(paths.TEST_FOLDER, cifar10.TEST_FILES),
         logits=read_array(paths.LOGITS),
         filters=read_array(paths.FILTERS),
+        augmented=read_array(paths.AUGMENTED),
         curves={name: read_curve(paths.CURVES, name) for name in curves},
         train=read_json(paths.TRAIN_METRICS),
         evaluation=read_json(paths.EVAL_METRICS),
@@ -46,9 +47,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read an array that `evaluate` left. Raises InputError when it is missing or broken."""
+    """Read an array. Raises InputError when it is missing or broken."""
     try:
         array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}; evaluate first") from None
+        raise InputError(f"cannot read {path}: {error}; run the stages before this one, as dvc repro does") from None
     return array

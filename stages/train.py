@@ -30,7 +30,7 @@ from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.errors import Stopped
-from alexnet.runtime.files import digest, write_json, write_text
+from alexnet.runtime.files import digest, replacing, write_json, write_text
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
@@ -43,6 +43,9 @@ from stages import params, paths
 
 CURVE_POINTS = 1000
 """The most points a curve has: enough for a plot, few enough for git."""
+
+IMAGES_SHOWN = 12
+"""The most images of the first batch that are kept for the report."""
 
 log = logging.getLogger("alexnet.stages.train")
 
@@ -181,13 +184,15 @@ def write_outputs(
     code: str,
     generated: bool,
 ) -> None:
-    """Write the checkpoint and the metrics below a folder."""
+    """Write the checkpoint, the metrics and a few training images below a folder."""
     start = time.perf_counter()
     save_weights(network, outputs / paths.CHECKPOINT)
     save_seconds = time.perf_counter() - start
     mark = {"generated": True} if generated else {}
     write_json(outputs / paths.TRAIN_METRICS, metrics(network, history, batches) | mark)
     write_json(outputs / paths.TIMING, timing(network, history, batches, taken, code, save_seconds))
+    with replacing(outputs / paths.AUGMENTED) as new:  # here, so that the report shows what the network was given
+        np.save(new, np.stack([images[:IMAGES_SHOWN] for images in (batches.originals(0), batches[0].images)]))
     for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():

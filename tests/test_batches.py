@@ -160,6 +160,14 @@ def test_labels_stay_with_their_images() -> None:
         np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels + 1)
 
 
+def test_the_originals_are_the_images_of_the_batch_before_augmentation() -> None:
+    split = Split(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8), np.arange(12, dtype=np.int32))
+    for worker in range(2):
+        data = Batches(split, 2, 4, 0, 1, rank=worker, workers=2, cutout_size=8)
+        for step in range(len(data)):
+            np.testing.assert_array_equal(data.originals(step), split.images[data[step].labels])
+
+
 def test_shapes_and_types() -> None:
     images, labels, keep = batches()[0]
     assert (images.shape, images.dtype) == ((4, 3, 32, 32), np.uint8)

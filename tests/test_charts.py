@@ -30,6 +30,7 @@ DRAWN: dict[str, Callable[[Theme], bytes]] = {
     "reliability": lambda theme: charts.reliability(CALIBRATION, theme),
     "captioned": lambda theme: charts.captioned(IMAGES, [f"a\nb {i}" for i in range(7)], "Title", theme),
     "filters": lambda theme: charts.filters(WEIGHTS, theme),
+    "pairs": lambda theme: charts.pairs(IMAGES, IMAGES[::-1], ("above", "below"), theme),
 }
 
 
@@ -69,7 +70,7 @@ def test_the_background_is_the_themes(name: str) -> None:
         assert behind.mean() > 0.1
 
 
-@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"captioned", "filters"}))
+@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"captioned", "filters", "pairs"}))
 @pytest.mark.parametrize("colour", ["foreground", "muted", "grid", "accent"])
 def test_every_colour_is_used(name: str, colour: str) -> None:
     if (name, colour) == ("confusion", "grid"):
@@ -114,6 +115,21 @@ def test_any_number_of_images_is_drawn(count: int) -> None:
     assert found.shape[0] == 100 + 300 * max(1, -(-count // 9))
     black = (found == 0).all(axis=-1).mean()
     assert black == pytest.approx(count * 183**2 / np.prod(found.shape[:2]), rel=0.1)
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (6, 1), (7, 2), (12, 2)])
+def test_each_image_stands_above_its_pair(count: int, rows: int) -> None:
+    above, below = (np.zeros((count, 3, 32, 32), np.uint8) for _ in range(2))
+    above[:, 0], below[:, 2] = 255, 255
+    found = pixels(charts.pairs(above, below, ("", ""), LIGHT))
+    red, blue = (np.isclose(found, colour, atol=0.003).all(axis=-1) for colour in ((1, 0, 0), (0, 0, 1)))
+    for image in (red, blue):
+        starts = np.diff(image.astype(int), axis=0) == 1
+        assert starts.sum(axis=0).max() == rows
+    assert red.sum() == pytest.approx(blue.sum(), rel=0.05)
+    first = np.argwhere(red)[0]
+    assert blue[first[0] :, first[1]].any(), "below it"
+    assert np.argwhere(blue)[0][0] > first[0]
 
 
 def test_filters_stand_in_their_order_about_mid_grey() -> None:

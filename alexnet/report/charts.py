@@ -37,6 +37,7 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 DPI = 200
 MEANS = 50
 """The points of a curve's bold line; one with no more has a mark at each, so that a single point is visible."""
+PAIRS_A_ROW = 6
 FILTERS_A_ROW = 12
 FILTER_SCALE = 6
 """Pixels of the picture to a weight of a filter, along each axis."""
@@ -190,6 +191,33 @@ def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Th
             axes.spines[:].set_visible(False)
         for axes in grid.flat[len(images) :]:
             axes.set_axis_off()
+    return png.getvalue()
+
+
+def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], theme: Theme) -> bytes:
+    """Draw pairs of images, both uint8 of shape (N, 3, H, W), six pairs a row; the labels name the upper and the lower.
+
+    N is at least 1.
+    """
+    count, _, height, width = above.shape
+    columns, rows = min(PAIRS_A_ROW, count), -(-count // PAIRS_A_ROW)
+    gap, margin = 2, 8  # pixels between the images of a pair, and from pair to pair
+    mosaic = np.empty((rows, columns, 2 * height + gap + margin, width + margin, 3))
+    mosaic[:] = to_rgb(theme.background)
+    for number, (upper, lower) in enumerate(zip(above, below, strict=True)):
+        tile = mosaic[divmod(number, columns)]
+        tile[:height, :width] = upper.transpose(1, 2, 0) / 255
+        tile[height + gap : 2 * height + gap, :width] = lower.transpose(1, 2, 0) / 255
+    tall, wide = mosaic.shape[2:4]
+    whole = mosaic.swapaxes(1, 2).reshape(rows * tall, columns * wide, 3)[:-margin, :-margin]
+    with _figure(theme, 4.2, 0.15 + 3.9 * whole.shape[0] / whole.shape[1]) as (figure, png):
+        axes = figure.subplots()
+        axes.imshow(whole, interpolation="nearest")
+        middles = [row * tall + part * (height + gap) + height / 2 for row in range(rows) for part in range(2)]
+        axes.set_yticks(middles, labels * rows, rotation=90, va="center", fontsize=7)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        _bare(axes)
     return png.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from alexnet.cifar10 import CHANNELS, CLASS_NAMES, NUM_CLASSES, OFFICIAL_MD5, Split, class_name
+from alexnet.cifar10 import CHANNELS, CLASS_NAMES, HEIGHT, NUM_CLASSES, OFFICIAL_MD5, WIDTH, Split, class_name
 from alexnet.evaluation.calibration import Calibration, measure_calibration, softmax
 from alexnet.report import charts, predictions
 from alexnet.report.charts import DARK, LIGHT, Theme
@@ -51,6 +51,8 @@ class Results:
     split: the test images.
     logits: float32 of shape (N, num_classes), in the order of the test images.
     filters: the weights of the first convolution, float32 of shape (N, 3, height, width).
+    augmented: images of the first training batch, uint8 of shape (2, N, 3, 32, 32): as they are stored, and as the
+        network was given them.
     curves: by the name of the metric; `train/loss`, `train/accuracy` and `learning_rate`, and with a validation set
         `eval/accuracy`.
     train: `epochs`, `steps`, `parameters` (how many weights), `pflop` and `train_accuracy`; with a validation set,
@@ -67,6 +69,7 @@ class Results:
     split: Split
     logits: np.ndarray
     filters: np.ndarray
+    augmented: np.ndarray
     curves: Mapping[str, Curve]
     train: Mapping[str, Any]
     evaluation: Mapping[str, Any]
@@ -113,7 +116,7 @@ def write_report(results: Results, folder: Path) -> None:
     """Write index.html, with nothing outside itself, and beside it MODEL_CARD.md and the light pictures as PNG files.
 
     The folder appears whole or not at all, and has the same bytes for the same results. Raises InputError when the
-    logits or the filters are not of the shape they must be.
+    logits, the filters or the training images are not of the shape they must be.
     """
     split, logits = results.split, results.logits
     if logits.ndim != 2 or len(logits) != len(split) or logits.shape[1] < NUM_CLASSES or not np.isfinite(logits).all():
@@ -123,6 +126,12 @@ def write_report(results: Results, folder: Path) -> None:
         )
     if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS:
         raise InputError(f"the filters are of shape {results.filters.shape}, expected (N, {CHANNELS}, height, width)")
+    shape, dtype = results.augmented.shape, results.augmented.dtype
+    if len(shape) != 5 or 0 in shape or (shape[0], *shape[2:]) != (2, CHANNELS, HEIGHT, WIDTH) or dtype != np.uint8:
+        raise InputError(
+            f"the training images are {dtype} of shape {shape}, expected uint8 of shape "
+            f"(2, N, {CHANNELS}, {HEIGHT}, {WIDTH}): train again"
+        )
     probabilities = softmax(logits)
     matrix = predictions.confusion_matrix(split.labels, logits.argmax(axis=1))
     calibration = measure_calibration(probabilities, split.labels)
@@ -229,6 +238,11 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
         "learning_rate": picture(
             f"Learning rate by step: {_span(rate)}.",
             lambda theme: charts.curves({"learning rate": rate}, "Learning rate", "learning rate", theme),
+        ),
+        "augmented": picture(
+            f"{len(results.augmented[0])} images of the first training batch: each as it is stored, and below it as "
+            "the network was given it.",
+            lambda theme: charts.pairs(results.augmented[0], results.augmented[1], ("original", "augmented"), theme),
         ),
         "confusion": picture(
             "Confusion matrix. "

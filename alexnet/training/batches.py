@@ -190,6 +190,10 @@ class Batches(Sequence[Batch]):
         shard = self._shard
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
+    def originals(self, step: int) -> np.ndarray:
+        """Return the images of a step's batch as they are before any augmentation."""
+        return self._split.images[self._chosen(step)][self._shard]
+
     def labels(self, step: int) -> np.ndarray:
         """Return only the labels of a step's batch."""
         return self._split.labels[self._chosen(step)][self._shard]
