@@ -11,7 +11,7 @@ import yaml
 
 from tests import workspaces
 from tests.workspaces import environment, run
-from tools import seeds
+from tools import compare, seeds
 
 TINY = {
     "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
@@ -76,7 +76,7 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
 
 
 def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
-    changes = ("-S", "train.epoch_size=2", "-S", "train.learning_rate=0.05")
+    changes = ("-S", "data.urls=[archive.tar.gz]", "-S", "train.epoch_size=2", "-S", "train.learning_rate=0.05")
     output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *changes)
     found = measured(project, "other")
     assert (found["train"]["epochs"], found["params"]["train"]["learning_rate"]) == (2, 0.05)
@@ -99,9 +99,22 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
         (number for number in range(row + 1, len(table)) if table[number].strip().startswith("demo")), None
     )
     shown = "".join("".join(table[row:following]).split())
-    for value in ("train.learning_rate=0.05", 'data.urls=["generated"]'):
-        assert value in shown
-    assert "train.epoch_size" not in shown, "the commit's params.yaml has two epochs as well"
+    assert "train.learning_rate=0.05" in shown
+    for value in ("train.epoch_size", "data.urls"):
+        assert value not in shown, "the commit's params.yaml has that archive and two epochs as well"
+    assert 'data.urls=["generated"]' in "".join("".join(table).split()), "the demo's"
+
+    drawing = ("python", "-m", "tools", "compare", "--figure", "accuracy.svg")
+    output = run(project, *drawing)
+    assert output.splitlines()[-1] == "accuracy.svg: accuracy against cost of other", "the demo has drawn pictures"
+    assert "<svg" in (project / "accuracy.svg").read_text(encoding="utf-8")
+    (project / "accuracy.svg").unlink()
+    output = run(project, *drawing, "demo", code=2)
+    assert output.splitlines()[-1].startswith("ERROR: there is nothing to draw: no experiment here has an accuracy")
+    assert "other" not in output
+    assert not (project / "accuracy.svg").exists()
+    output = run(project, *drawing, "demo", "nobody", code=2)
+    assert output.splitlines() == ["ERROR: there is no experiment nobody; `make compare ALL=1` shows all there are"]
 
 
 def test_seeds(project: Path) -> None:
@@ -157,6 +170,57 @@ def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) 
     everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
     assert "  demo " in everything
     assert "older" not in everything
+
+
+def shown(
+    name: str | None, accuracy: float | None, pflop: float = 1.5, mark: bool = False, mirror: bool = False
+) -> Any:
+    """An experiment as `dvc exp show --json` has it."""
+    evaluation = {} if accuracy is None else {"accuracy": accuracy} | ({"generated": True} if mark else {})
+    files = {"metrics/eval.json": {"data": evaluation}, "metrics/train.json": {"data": {"pflop": pflop}}}
+    parameters = {"params.yaml": {"data": {"evaluate": {"mirror": mirror}}}}
+    return {"revs": [{"rev": "0123456789", "name": name, "data": {"metrics": files, "params": parameters}}]}
+
+
+EXPERIMENTS: list[dict[str, Any]] = [
+    {"rev": "workspace", "name": None, "data": None, "experiments": None},
+    {
+        "rev": "a" * 40,
+        "name": "main",
+        "data": None,
+        "experiments": [
+            shown("hour-seed-1", 0.88),
+            shown("hour-seed-2", 0.89),
+            shown("slower", 0.7, pflop=0.5),
+            shown(None, 0.6),
+            shown("demo", 1.0, mark=True),
+            shown("mirrored", 0.9, mirror=True),
+            shown("unfinished", None),
+            {"revs": [{"rev": "89", "name": "queued", "data": None}]},
+        ],
+    },
+    {"rev": "b" * 40, "name": None, "data": None, "experiments": [shown("hour-seed-1", 0.8)]},
+]
+
+
+def test_what_is_drawn_of_the_experiments() -> None:
+    assert [tuple(given) for given in compare.trainings(EXPERIMENTS)] == [
+        ("hour", 1.5, [0.88, 0.89], False),
+        ("slower", 0.5, [0.7], False),
+        ("0123456", 1.5, [0.6], False),
+        ("hour", 1.5, [0.8], False),
+    ]
+
+
+def test_experiments_are_chosen_by_name_or_by_recipe() -> None:
+    assert compare.chosen(EXPERIMENTS, []) == EXPERIMENTS
+    names = [
+        [experiment["revs"][0]["name"] for experiment in commit["experiments"]]
+        for commit in compare.chosen(EXPERIMENTS, ["hour", "queued"])
+    ]
+    assert names == [["hour-seed-1", "hour-seed-2", "queued"], ["hour-seed-1"]]
+    (commit,) = compare.chosen(EXPERIMENTS, ["hour-seed-2"])
+    assert len(commit["experiments"]) == 1
 
 
 VALUES = {"test_accuracy": [0.75, 0.77], "minutes": [4.04, 4.26]}

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 from alexnet.runtime.errors import exit_on_failure
@@ -39,7 +40,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     table = add("compare", "show the experiments: accuracy, cost and the parameters that differ")
     table.add_argument("-A", "--all-commits", action="store_true", help="also those of older commits")
-    table.set_defaults(command=lambda given: compare.main(given.all_commits))
+    table.add_argument("names", nargs="*", metavar="NAME", help="only these experiments, or recipes run by seeds")
+    table.add_argument("--figure", type=Path, metavar="PATH", help="also draw accuracy against cost, as an SVG file")
+    table.set_defaults(command=lambda given: compare.main(given.all_commits, given.names, given.figure))
     return parser.parse_args(arguments)
 
 

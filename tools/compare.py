@@ -1,35 +1,102 @@
-"""The table of experiments: accuracy, cost and the parameters that differ, in 80 columns."""
+"""Experiments side by side: a table of accuracy, cost and the parameters that differ, and accuracy against cost."""
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alexnet.report.charts import Trainings, accuracy_by_cost
+from alexnet.report.page import ZOO, ZOO_PFLOP
 from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import write_text
 from alexnet.runtime.urls import masked
-from tools import experiments
+from tools import experiments, seeds
 
 WIDTH = 80
 """Columns of a terminal that nobody has enlarged."""
 
 
-def main(all_commits: bool) -> None:
-    """Print the experiments of HEAD, or of all commits, those in the queue included."""
+def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = None) -> None:
+    """Print the experiments of HEAD, or of all commits, those in the queue included; draw the finished ones.
+
+    Args:
+        all_commits: whether to take those of all commits.
+        names: of experiments, or of recipes for all that `seeds` has run of them; none for all there are.
+        figure: the SVG file to draw, or None.
+    """
     experiments.check_repository()
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         raise InputError(f"dvc exp show failed: {done.stderr.strip()}")
+    commits = chosen(json.loads(done.stdout), names)
     # One width for a terminal and for a file, and no line breaks inside a name.
-    Console(width=WIDTH, highlight=False).print(table(json.loads(done.stdout)))
+    Console(width=WIDTH, highlight=False).print(table(commits))
     if not all_commits and (hidden := older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
+    if figure:
+        drawn = trainings(commits)
+        if not drawn:
+            raise InputError(
+                "there is nothing to draw: no experiment here has an accuracy on CIFAR-10 without mirror images"
+            )
+        zoo = Trainings("the model zoo's README", ZOO_PFLOP, [float(quoted.accuracy) for quoted in ZOO], quoted=True)
+        write_text(figure, accuracy_by_cost([*drawn, zoo]).decode())
+        print(f"{figure}: accuracy against cost of {', '.join(given.name for given in drawn)}")
+
+
+def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what `dvc exp show --json` prints, without the experiments that are not named; all without names.
+
+    Raises InputError when a name is that of no experiment and of no recipe that `seeds` has run.
+    """
+    if not names:
+        return commits
+    found: set[str] = set()
+    kept = []
+    for commit in commits:
+        below = []
+        for experiment in commit["experiments"] or []:
+            name = experiment["revs"][0]["name"] or ""
+            if both := {name, seeds.recipe_of(name) or name} & set(names):
+                found |= both
+                below.append(experiment)
+        if below:
+            kept.append(commit | {"experiments": below})
+    if missing := set(names) - found:
+        raise InputError(
+            f"there is no experiment {', '.join(sorted(missing))}; `make compare ALL=1` shows all there are"
+        )
+    return kept
+
+
+def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
+    """Return the accuracies and costs of the experiments, those of a recipe with several seeds together.
+
+    Left out are those that have not finished, those on drawn pictures, and those that were evaluated with mirror
+    images: their accuracies cannot be compared with the others.
+    """
+    found: dict[tuple[str, str, float], list[float]] = {}
+    for commit in commits:
+        for experiment in commit["experiments"] or []:
+            newest = experiment["revs"][0]
+            data = newest["data"] or {}
+            evaluation, train = metrics(data, "eval"), metrics(data, "train")
+            if "accuracy" not in evaluation or "pflop" not in train:
+                continue
+            if evaluation.get("generated") or parameters(data).get("evaluate.mirror"):
+                continue
+            name = newest["name"] or newest["rev"][:7]
+            place = commit["rev"], seeds.recipe_of(name) or name, train["pflop"]
+            found.setdefault(place, []).append(evaluation["accuracy"])
+    return [Trainings(name, pflop, accuracies) for (_, name, pflop), accuracies in found.items()]
 
 
 def table(commits: list[dict[str, Any]]) -> Table:
@@ -66,9 +133,15 @@ def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
             )
 
 
+def metrics(data: dict[str, Any], file: str) -> dict[str, Any]:
+    """Return a file of metrics of a revision, empty where it has none."""
+    values: dict[str, Any] = data.get("metrics", {}).get(f"metrics/{file}.json", {}).get("data", {})
+    return values
+
+
 def metric(data: dict[str, Any], file: str, name: str) -> str:
     """Return a metric of a revision, rounded, and nothing where it has none."""
-    value = data.get("metrics", {}).get(f"metrics/{file}.json", {}).get("data", {}).get(name)
+    value = metrics(data, file).get(name)
     return "" if value is None else f"{value:.3f}"
 
 

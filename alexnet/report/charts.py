@@ -1,10 +1,16 @@
-"""Pictures of a training and of its predictions, as PNG: the same bytes for the same values and versions."""
+"""Pictures of trainings and of predictions: the same bytes for the same values and versions.
+
+All are PNG but the one of several trainings, which is SVG.
+"""
 
 import io
+import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from itertools import cycle
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -13,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from alexnet.evaluation.calibration import Calibration
 from alexnet.report.curves import Curve
@@ -41,12 +47,14 @@ PAIRS_A_ROW = 6
 FILTERS_A_ROW = 12
 FILTER_SCALE = 6
 """Pixels of the picture to a weight of a filter, along each axis."""
-_NO_VERSION: dict[str, Any] = {"Software": None}
+_NO_VERSION: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
 
 
 @contextmanager
-def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    # Yield a figure, sizes in inches, and where its PNG will be. Matplotlib's defaults are taken first, so that the
+def _figure(
+    theme: Theme, width: float, height: float, format: Literal["png", "svg"] = "png"
+) -> Iterator[tuple[Figure, io.BytesIO]]:
+    # Yield a figure, sizes in inches, and where its file will be. Matplotlib's defaults are taken first, so that the
     # user's settings change nothing; without pyplot there is no window system and no figure left open.
     style: dict[str, Any] = {
         "axes.axisbelow": True,
@@ -69,20 +77,21 @@ def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure,
         "legend.framealpha": 1,
         "lines.linewidth": 1.4,
         "savefig.dpi": DPI,
+        "svg.hashsalt": "",
         "text.color": theme.foreground,
         "xtick.color": theme.muted,
         "ytick.color": theme.muted,
     }
     with matplotlib.style.context(style, after_reset=True):
-        figure, png = Figure((width, height), layout="constrained"), io.BytesIO()
-        yield figure, png
-        figure.savefig(png, format="png", metadata=_NO_VERSION)
+        figure, file = Figure((width, height), layout="constrained"), io.BytesIO()
+        yield figure, file
+        figure.savefig(file, format=format, metadata=_NO_VERSION[format])
 
 
 def _pixels(image: np.ndarray) -> bytes:
     # An image of shape (height, width, 3), as it is.
     png = io.BytesIO()
-    imsave(png, image, format="png", metadata=_NO_VERSION)
+    imsave(png, image, format="png", metadata=_NO_VERSION["png"])
     return png.getvalue()
 
 
@@ -170,6 +179,56 @@ def reliability(given: Calibration, theme: Theme) -> bytes:
         lower.set_xlim(0, 1)
         figure.align_ylabels()
     return png.getvalue()
+
+
+class Trainings(NamedTuple):
+    """Trainings that differ in their seeds alone: what each cost, and their test accuracies.
+
+    quoted: the figures are somebody else's, and are shown with the digits that they have.
+    """
+
+    name: str
+    pflop: float
+    accuracies: Sequence[float]
+    quoted: bool = False
+
+    @property
+    def caption(self) -> str:
+        """The name and the accuracy; of several the mean and the sample standard deviation."""
+        if self.quoted:
+            return f"{self.name}: {', '.join(map(str, self.accuracies))}"
+        deviation = f" ± {statistics.stdev(self.accuracies):.3f}" if len(self.accuracies) > 1 else ""
+        return f"{self.name}: {statistics.fmean(self.accuracies):.3f}{deviation}"
+
+
+def accuracy_by_cost(trainings: Sequence[Trainings]) -> bytes:
+    """Draw test accuracies against what the trainings cost, as SVG in the colours of the reader's light or dark mode.
+
+    Each accuracy is a mark of its own; quoted ones have the second colour.
+    """
+    with _figure(LIGHT, 7.5, 3.2, "svg") as (figure, svg):
+        axes = figure.subplots()
+        for given, marker in zip(sorted(trainings, key=lambda given: given.pflop), cycle("os^DvPX<>*")):
+            costs, colour = [given.pflop] * len(given.accuracies), LIGHT.second if given.quoted else LIGHT.accent
+            axes.plot(costs, given.accuracies, marker, label=given.caption, color=colour, fillstyle="none")
+        axes.set(title="Accuracy by cost of training", xlabel="cost of training, PFLOP", ylabel="test accuracy")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(0.08)
+        figure.legend(loc="outside right center")
+    return _in_both_modes(svg.getvalue().decode()).encode()
+
+
+def _in_both_modes(svg: str) -> str:
+    # Of a picture in LIGHT's colours; a program that knows no variables shows those.
+    for colour in fields(Theme):
+        light = getattr(LIGHT, colour.name)
+        svg = re.sub(rf"\b(fill|stroke): {light}", rf"\g<0>; \1: var(--{colour.name})", svg)
+    light, dark = (" ".join(f"--{name}: {value};" for name, value in asdict(theme).items()) for theme in (LIGHT, DARK))
+    style = f"svg {{ {light} }} @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}"
+    return svg.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
 
 
 def image(pixels: np.ndarray) -> bytes:
