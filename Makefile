@@ -1,12 +1,16 @@
 # make setup: .venv, and nothing else. make demo: the whole pipeline on drawn pictures, in minutes, offline but for the
 # package index. make test: lint and tests. make repro: what params.yaml says, CIFAR-10 by default.
-# make recipe NAME=five-minutes: one of recipes/, as an experiment. make compare, or make compare ALL=1: the table of
-# experiments. make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown: a recipe with each seed.
+# make recipe NAME=five-minutes: one of recipes/, as an experiment. make seeds NAME=five-minutes SEEDS="1 2 3"
+# FORMAT=markdown: a recipe with each seed. Both take SET="data.urls=[/path/to/archive.tar.gz] data.md5=null", values of
+# parameters that have no spaces in them.
+# make compare, or make compare ALL=1: the table of experiments; NAME="hour zoo" for some of them, FIGURE=accuracy.svg
+# to draw accuracy against cost.
 # make lock: requirements.txt and requirements-dev.txt anew, from requirements.in and requirements-dev.in.
 # make bench: how fast this machine is. make fuzz MINUTES=20: damaged inputs, for so long.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text
+SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
 .PHONY: setup demo recipe seeds compare test repro bench fuzz lock
 
@@ -17,13 +21,13 @@ demo: .venv/run.stamp
 	@python -m tools demo
 
 recipe: .venv/run.stamp
-	@python -m tools recipe '$(NAME)'
+	@python -m tools recipe '$(NAME)' $(SETTINGS)
 
 seeds: .venv/run.stamp
-	@python -m tools seeds '$(NAME)' --format '$(FORMAT)' --seeds $(SEEDS)
+	@python -m tools seeds '$(NAME)' $(SETTINGS) --format '$(FORMAT)' --seeds $(SEEDS)
 
 compare: .venv/run.stamp
-	@python -m tools compare $(if $(ALL),--all-commits)
+	@python -m tools compare $(if $(ALL),--all-commits) $(if $(FIGURE),--figure '$(FIGURE)') $(NAME)
 
 test: .venv/dev.stamp
 	ruff check .
