@@ -1,6 +1,8 @@
 """The commands that run experiments and compare them, in a folder whose path has a space and letters beyond ASCII."""
 
 import json
+import os
+import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -154,6 +156,40 @@ def test_seeds(project: Path) -> None:
     output = run(project, *command, "markdown")
     assert "Running stage" not in output, "both have been run"
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
+
+
+def interrupted(folder: Path, *command: str, at: str) -> str:
+    """Start a command and press Ctrl-C when it prints a text; return what it printed to its end."""
+    process = workspaces.start(folder, *command)
+    assert process.stdout
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if at in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode not in (0, None), "".join(printed) + rest
+    return "".join(printed) + rest
+
+
+def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: Path) -> None:
+    command = ("python", "-m", "tools", "seeds", "demo", "-S", "train.epoch_size=40", "--seeds", "11", "12")
+    output = interrupted(project, *command, at="epoch: 3 step: 1,")
+    assert "the same command resumes from there" in output
+    output = interrupted(project, *command, at="epoch: 4 step: 1,")
+    assert "resuming after epoch 3" in output
+    for noise in ("Traceback", "demo-seed-12"):
+        assert noise not in output
+    references = ("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps")
+    assert "demo-seed-11" not in run(project, *references)
+    assert run(project, "git", "status", "--short") == ""
+
+    output = run(project, *command)
+    assert "resuming after epoch 4" in output
+    assert {"demo-seed-11", "demo-seed-12"} <= set(run(project, *references).split())
+    assert measured(project, "demo-seed-11")["train"]["steps"] == 200
+    assert "Running stage" not in run(project, *command)
 
 
 def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:

@@ -79,6 +79,7 @@ def _figure(
         "savefig.dpi": DPI,
         "svg.hashsalt": "",
         "text.color": theme.foreground,
+        "text.parse_math": False,  # a name may have a dollar sign in it
         "xtick.color": theme.muted,
         "ytick.color": theme.muted,
     }
