@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
-from tests import archives
+from tests import archives, workspaces
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +28,16 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all that is started here a home of its own, which the session removes: nothing is read there or left."""
+    if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
+        home = tempfile.mkdtemp(prefix="home-of-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            del os.environ[name]
+        os.environ |= {"HOME": home, workspaces.SITE_CACHE: os.path.join(home, "dvc")}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +58,14 @@ def network() -> Any:
     from alexnet.model.networks.alexnet import AlexNet
 
     return AlexNet(10, 67, 99, 0.25, seed=1)
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for what the tests of one file share, removed after the last of them: pytest would keep it."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

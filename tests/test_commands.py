@@ -211,10 +211,19 @@ def test_help_needs_no_mindspore(stage: str | None, workspace: Path, run: Run) -
         assert summary in " ".join(done.stdout.split())
 
 
+@pytest.fixture(scope="module")
+def saved(network: Any, module_path: Path) -> Path:
+    save_weights(network, module_path / "alexnet.ckpt")
+    return module_path / "alexnet.ckpt"
+
+
 @pytest.fixture
-def checkpoint(network: Any, small: Path) -> Path:
-    save_weights(network, small / "models" / "alexnet.ckpt")
-    return small / "models" / "alexnet.ckpt"
+def checkpoint(saved: Path, small: Path) -> Path:
+    """The network's checkpoint in the workspace; it is the file that all tests share, and not to be written to."""
+    path = small / "models" / "alexnet.ckpt"
+    path.parent.mkdir()
+    path.hardlink_to(saved)
+    return path
 
 
 INTERRUPTIBLE = {

@@ -34,9 +34,9 @@ def network() -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(network: Any, module_path: Path) -> Path:
     """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
-    folder = tmp_path_factory.mktemp("predict")
+    folder = module_path
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
     save_weights(network, folder / "models" / "alexnet.ckpt")
     ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
