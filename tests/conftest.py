@@ -19,6 +19,20 @@ from tests import archives, workspaces
 
 ROOT = Path(__file__).resolve().parents[1]
 
+LONGEST_FIRST = (
+    "test_interruption.py",
+    "test_sharing.py",
+    "test_experiments.py",
+    "test_pipeline.py",
+    "test_workers.py",
+    "test_commands.py",
+    "test_report.py",
+    "test_benchmarks.py",
+    "test_chaos.py",
+    "test_kernels.py",
+)
+"""The files that take longest, and so should not be what one process is still busy with when the other has ended."""
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -38,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in [name for name in os.environ if name.startswith("XDG_")]:
             del os.environ[name]
         os.environ |= {"HOME": home, workspaces.SITE_CACHE: os.path.join(home, "dvc")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest."""
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)

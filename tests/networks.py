@@ -23,6 +23,7 @@ def narrow() -> Iterator[None]:
         for module in (alexnet_layers, alexnet):
             patch.setattr(module, "CONVOLUTIONS", convolutions)
             patch.setattr(module, "HIDDEN_UNITS", 64)
+        patch.setattr(AlexNet, "dropout_shape", (alexnet_layers.DROPOUT_LAYERS, 64))
         yield
 
 
