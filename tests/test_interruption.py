@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -55,13 +56,14 @@ def whole(original: Path, module_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stopped(original: Path, module_path: Path) -> Path:
-    """A workspace whose training was stopped in its first epoch, after at least two steps."""
+    """A workspace whose training was stopped in its first epoch and has kept four states."""
     folder = duplicate(original, module_path / "stopped")
-    process = start(folder, *TRAIN, pause=2)
-    wait_for(process, "epoch: 1 step: 2,")
+    change(folder, run={"keep_checkpoint_max": 4})
+    process = start(folder, *TRAIN, pause=1)
+    wait_for(process, "epoch: 1 step: 3,")
     process.terminate()
     process.communicate()
-    assert len(states(folder)) == 2
+    assert len(states(folder)) == 4
     return folder
 
 
@@ -118,12 +120,14 @@ def test_killed_while_a_state_is_written(workspace: Path, whole: str) -> None:
     assert outputs(workspace) == whole
 
 
-@pytest.mark.parametrize("function", ["save_weights", "timing"])
-def test_killed_while_the_outputs_are_written(function: str, workspace: Path, whole: str) -> None:
+def test_killed_while_the_outputs_are_written(workspace: Path, whole: str) -> None:
     change(workspace, run={"save_checkpoint_steps": 7})
-    kill = f"import os, stages.train; stages.train.{function} = lambda *_: os.kill(os.getpid(), 9); "
-    output = run(workspace, "python", "-c", kill + "from stages.__main__ import main; main(['train'])", code=-9)
-    assert "epoch: 2 step: 5, loss is" in output
+    for function, trained in (("save_weights", True), ("timing", False)):
+        kill = f"import os, stages.train; stages.train.{function} = lambda *_: os.kill(os.getpid(), 9); "
+        code = kill + "from stages.__main__ import main; main(['train'])"
+        output = run(workspace, "python", "-c", code, code=-signal.SIGKILL)
+        assert ("epoch: 2 step: 5, loss is" in output) == trained
+        assert ("resuming after epoch 2 step 5" in output) != trained
     output = run(workspace, *TRAIN)
     assert "resuming after epoch 2 step 5" in output
     assert "loss is" not in output
@@ -207,20 +211,19 @@ def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
     assert not signal_file.exists(), "DVCLive removes it when the training has ended"
 
 
-@pytest.mark.parametrize("harm", ["cut", "altered", "no checksum"])
-def test_a_damaged_state_is_found_out(harm: str, resumable: Path, whole: str) -> None:
-    newest = next((resumable / ".dvc" / "tmp" / "alexnet").glob(f"*/{states(resumable)[-1]}"))
-    content = bytearray(newest.read_bytes())
-    if harm == "cut":
-        newest.write_bytes(content[:-1000])
-    elif harm == "altered":
-        content[len(content) // 2] ^= 1
-        newest.write_bytes(content)
-    else:
-        newest.with_name(newest.name + ".sha256").unlink()
+def test_damaged_states_are_found_out(resumable: Path, whole: str) -> None:
+    folder = next((resumable / ".dvc" / "tmp" / "alexnet").glob("*/"))
+    whole_one, without_checksum, altered, cut = (folder / name for name in states(resumable))
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    content = bytearray(altered.read_bytes())
+    content[len(content) // 2] ^= 1
+    altered.write_bytes(content)
+    without_checksum.with_name(without_checksum.name + ".sha256").unlink()
     output = run(resumable, *TRAIN)
-    assert f"{newest.name} is damaged" in output
-    assert "resuming after epoch 1 step" in output
+    for path in (cut, altered, without_checksum):
+        assert f"{path.name} is damaged" in output
+    epoch, step = re.findall(r"\d+", whole_one.name)
+    assert f"resuming after epoch {epoch} step {step}, from" in output
     assert outputs(resumable) == whole
 
 
@@ -265,7 +268,7 @@ def test_a_state_of_another_training_is_not_picked_up(resumable: Path, whole: st
     change(resumable, train={"seed": 2})
     assert "resuming" not in run(resumable, *TRAIN)
     assert outputs(resumable) != whole
-    assert len(states(resumable)) == 3, "the two states of the first training are still there"
+    assert len(states(resumable)) == 4 + 1, "those of the first training are still there"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one thread count")
@@ -312,10 +315,13 @@ def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -
     assert outputs(workspace) == whole
 
 
-def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path) -> None:
+def test_a_running_training_is_neither_started_again_nor_cleared(workspace: Path) -> None:
     first = start(workspace, *TRAIN, pause=5)
     wait_for(first, "epoch: 1 step: 1,")
     first.send_signal(signal.SIGSTOP)
+    before = states(workspace)
+    assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
+    assert states(workspace) == before
     hurry = "import alexnet.training.state, stages.__main__ as stages; alexnet.training.state.LOCK_SECONDS = 1; "
     output = run(workspace, "python", "-c", hurry + "stages.main(['train'])", code=2)
     assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
@@ -442,17 +448,6 @@ def test_a_folder_named_like_a_state_is_told_and_replaced(resumable: Path, whole
     assert outputs(resumable) == whole
 
 
-def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: str) -> None:
-    process = start(workspace, *TRAIN, pause=0.3)
-    wait_for(process, "epoch: 1 step: 1,")
-    process.send_signal(signal.SIGSTOP)
-    assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
-    process.send_signal(signal.SIGCONT)
-    process.communicate()
-    assert process.returncode == 0
-    assert outputs(workspace) == whole
-
-
 def test_under_dvc_repro(workspace: Path, whole: str) -> None:
     process = start(workspace, "dvc", "repro", "train", pause=1)
     wait_for(process, "epoch: 1 step: 3,")
@@ -508,16 +503,17 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
     assert outputs(workspace) == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_orphan_stops_and_the_next_run_goes_on(number: signal.Signals, workspace: Path, whole: str) -> None:
-    process = start(workspace, "dvc", "repro", "train", pause=1)
-    wait_for(process, "epoch: 1 step: 2,")
-    (orphan,) = trainers(workspace)
-    process.send_signal(number)
-    wait_until(lambda: process.poll() is not None)
+def test_orphans_stop_and_the_next_run_goes_on(workspace: Path, whole: str) -> None:
+    orphans = []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(workspace, "dvc", "repro", "train", pause=1)
+        wait_for(process, "epoch: ")
+        orphans.append(trainers(workspace)[-1])
+        process.send_signal(number)
+        wait_until(lambda dvc=process: dvc.poll() is not None)  # type: ignore[misc]
     output = run(workspace, "dvc", "repro", "train")
-    assert "resuming after epoch 1 step" in output
-    assert not alive(orphan)
+    assert "resuming after epoch" in output
+    assert not any(map(alive, orphans))
     assert outputs(workspace) == whole
 
 

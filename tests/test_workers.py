@@ -77,7 +77,9 @@ def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None
     assert (means[0] != 0).all()
 
 
-def test_killed_worker_is_named_and_the_next_start_goes_on(workspace: Path, two: Path) -> None:
+def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
+    workspace: Path, two: Path, tmp_path: Path
+) -> None:
     process = start(workspace, *TRAIN, pause=1)
     wait_for(process, "epoch: 1 step: 2,")
     worker(workspace, 1).kill()
@@ -89,30 +91,20 @@ def test_killed_worker_is_named_and_the_next_start_goes_on(workspace: Path, two:
     assert "Traceback" not in output
     assert trainers(workspace) == []
     assert no_outputs(workspace)
-    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
-    assert outputs(workspace) == outputs(two)
 
-
-def test_a_signal_stops_all_workers_at_one_step(workspace: Path, two: Path) -> None:
+    before = states(workspace)
     change(workspace, run={"save_checkpoint_steps": "epoch"})
     process = start(workspace, *TRAIN, pause=1)
-    wait_for(process, "epoch: 1 step: 1,")
+    wait_for(process, "resuming after epoch 1 step")
+    wait_for(process, "epoch: ")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "state saved: the same command resumes from there" in output
-    assert len(states(workspace)) == 1
+    assert states(workspace)[-1] != before[-1]
     assert trainers(workspace) == []
-    assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
-    assert outputs(workspace) == outputs(two)
 
-
-def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Path) -> None:
-    """As on two machines, worker 1 looks for them where there are none."""
-    process = start(workspace, *TRAIN, pause=1)
-    wait_for(process, "epoch: 1 step: 2,")
-    process.terminate()
-    process.communicate(timeout=120)
+    # As on two machines, worker 1 looks for the states where there are none.
     code = (
         "import os; from stages.__main__ import main; "
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
@@ -120,7 +112,7 @@ def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Pa
     )
     command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18293", "--join=True"]
     run(workspace, *command, "--log_dir=logs", "python", "-c", code)
-    assert "resuming after epoch 1 step" in (workspace / "logs" / "worker_0.log").read_text(encoding="utf-8")
+    assert "resuming after epoch" in (workspace / "logs" / "worker_0.log").read_text(encoding="utf-8")
     assert outputs(workspace) == outputs(two)
 
 
