@@ -16,6 +16,7 @@ from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
 from tests import archives, workspaces
+from tests.networks import narrow
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,6 +82,15 @@ def network() -> Any:
 
 
 @pytest.fixture(scope="module")
+def narrow_network() -> Iterator[Any]:
+    """The same, but narrow, as is each AlexNet that this process makes while the tests of the file run."""
+    from alexnet.model.networks.alexnet import AlexNet
+
+    with narrow():
+        yield AlexNet(10, 67, 99, 0.25, seed=1)
+
+
+@pytest.fixture(scope="module")
 def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for what the tests of one file share, removed after the last of them: pytest would keep it."""
     folder = tmp_path_factory.mktemp("shared")
@@ -95,11 +105,12 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder with the stages, the library and params.yaml, and nothing else."""
+    """A folder with the stages, the library with a narrow network and params.yaml, and nothing else."""
     folder = tmp_path / "workspace"
     for name in ("stages", "alexnet"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", folder)
+    workspaces.make_narrow(folder)
     return folder
 
 

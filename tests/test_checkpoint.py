@@ -1,6 +1,6 @@
 import resource
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,17 @@ from numpy.typing import NDArray
 
 from alexnet.model import checkpoint
 from alexnet.model.checkpoint import DIGEST, load_network, load_weights, save_weights
-from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
-from tests.networks import narrow
 
 Weights = dict[str, NDArray[np.float32]]
 
 SHAPES = {"conv1.weight": (2, 1, 3, 3), "conv1.bias": (2,), "fc1.weight": (4, 3), "fc1.bias": (4,)}
 
 
-@pytest.fixture(scope="module")
-def network() -> Iterator[Any]:
-    """An AlexNet that is narrow, as are all that are made while it is used; a test that changes it restores it."""
-    with narrow():
-        yield AlexNet(10, 67, 99, 0.25, seed=1)
+@pytest.fixture
+def network(narrow_network: Any) -> Any:
+    return narrow_network
 
 
 def cell(bias: bool = True) -> Any:

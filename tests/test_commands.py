@@ -212,6 +212,11 @@ def test_help_needs_no_mindspore(stage: str | None, workspace: Path, run: Run) -
 
 
 @pytest.fixture(scope="module")
+def network(narrow_network: Any) -> Any:
+    return narrow_network
+
+
+@pytest.fixture(scope="module")
 def saved(network: Any, module_path: Path) -> Path:
     save_weights(network, module_path / "alexnet.ckpt")
     return module_path / "alexnet.ckpt"
@@ -375,7 +380,7 @@ def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: R
 def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path, checkpoint: Path, run: Run) -> None:
     """The network's last layer is made to answer bird always, so that the accuracy is known."""
     bird: Any = load_network(checkpoint)
-    bird.fc3.weight.set_data(ms.Tensor(np.zeros((10, 4096), np.float32)))
+    bird.fc3.weight.set_data(ms.Tensor(np.zeros(bird.fc3.weight.shape, np.float32)))
     bird.fc3.bias.set_data(ms.Tensor(np.eye(10, dtype=np.float32)[2]))
     save_weights(bird, small / "bird.ckpt")
     checkpoint.unlink()

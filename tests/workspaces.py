@@ -25,6 +25,9 @@ TINY: dict[str, dict[str, Any]] = {
 }
 """Ten steps on the smallest network, on one core, with the state saved after each."""
 
+NARROWER = 8
+"""How many times as many channels the project's convolutions have as narrow ones; of hidden units, its square."""
+
 PAUSE = "PAUSE_BEFORE_STEP"
 """The environment variable that makes a training in a copy wait so many seconds before each of its steps."""
 
@@ -41,21 +44,14 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def copy(folder: Path, narrow: bool = True) -> Path:
-    """Make a copy of all that belongs to the project, with a tiny archive and tiny parameters.
-
-    Its network is narrow unless it is asked to be as wide as the project's, whose checkpoint takes 80 MB and whose
-    states take two or three times as much: with it, most of a test's time would go into writing files.
-    """
+def copy(folder: Path) -> Path:
+    """Make a copy of all that belongs to the project, with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    if narrow:
-        layers = folder / "alexnet" / "model" / "alexnet_layers.py"
-        replace(layers, r"(?<=ConvolutionShape\()\d+", lambda found: str(int(found[0]) // 8))
-        replace(layers, r"(?<=HIDDEN_UNITS = )\d+", lambda _: "64")
+    make_narrow(folder)
     # Several tests must do something while a training is on its way, however quick it is.
     loop = folder / "alexnet" / "training" / "loop.py"
     replace(loop, r"(?<=\n)import time\n", "import os\nimport time\n")
@@ -66,8 +62,19 @@ def copy(folder: Path, narrow: bool = True) -> Path:
     return folder
 
 
+def make_narrow(folder: Path) -> None:
+    """Make the AlexNet of a copy of the library as narrow as `tests.networks.narrow` makes that of this process.
+
+    A checkpoint of the project's takes 80 MB, and a state two or three times as much: most of a test's time would go
+    into writing files.
+    """
+    layers = folder / "alexnet" / "model" / "alexnet_layers.py"
+    replace(layers, r"(?<=ConvolutionShape\()\d+", lambda found: str(int(found[0]) // NARROWER))
+    replace(layers, r"(?<=HIDDEN_UNITS = )\d+", lambda found: str(int(found[0]) // NARROWER**2))
+
+
 def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str]], str]") -> None:
-    """Replace each match in a file, of which there must be one."""
+    """Replace each match in a file, of which there must be at least one."""
     text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"))
     assert count, f"{path} has no {pattern}"
     path.write_text(text, encoding="utf-8")
