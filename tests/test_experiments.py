@@ -16,19 +16,19 @@ from tests.workspaces import environment, run
 from tools import compare, seeds
 
 TINY = {
-    "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
+    "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Five steps on drawn pictures."""
+"""Five steps on drawn pictures, which have no MD5 to be compared with."""
 
 NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo(module_path: Path) -> tuple[Path, str]:
     """A repository in which the demo has run, and what it printed."""
-    folder = tmp_path_factory.mktemp("a folder") / "Übung 数据"
-    folder.mkdir()
+    folder = module_path / "a folder" / "Übung 数据"
+    folder.mkdir(parents=True)
     workspaces.repository(folder)
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     workspaces.commit(folder, "a tiny demo")
@@ -46,7 +46,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
         file: json.loads(run(folder, "git", "show", f"{reference}:metrics/{file}.json"))
-        for file in ("train", "eval", "timing")
+        for file in ("data", "train", "eval", "timing")
     }
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
@@ -65,6 +65,7 @@ def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
     assert "make recipe NAME=five-minutes" in real
     assert "<html" in (folder / "report-demo" / "index.html").read_text(encoding="utf-8")
     assert not any(noise in output for noise in NOISE)
+    assert all(found[name]["generated"] is True for name in ("data", "train", "eval"))
 
 
 def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str]) -> None:

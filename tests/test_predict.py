@@ -29,15 +29,16 @@ READ = ", ".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network(narrow_network: Any) -> Any:
     return varied(10, 67, 67)
 
 
 @pytest.fixture(scope="module")
-def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(network: Any, module_path: Path) -> Path:
     """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
-    folder = tmp_path_factory.mktemp("predict")
+    folder = module_path
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
+    workspaces.make_narrow(folder)
     save_weights(network, folder / "models" / "alexnet.ckpt")
     ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
     for number, image in enumerate(IMAGES):
@@ -126,7 +127,7 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
     [
         (["--model", "none.ckpt"], ["no checkpoint at none.ckpt", "train first"]),
         (["--model", "zoo.ckpt"], ["zoo.ckpt does not say", "image_height and image_width"]),
-        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (4096, 256)"]),
+        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (64, 32)"]),
         (["--image_width", "227"], ["image_width is 227, but models/alexnet.ckpt says 67"]),
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
     ],
@@ -152,8 +153,8 @@ def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
 
 def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
     huge = varied(10, 67, 67)
-    huge.fc2.weight.set_data(ms.Tensor(np.full((4096, 4096), 3e38, np.float32)))
-    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 2048))))
+    huge.fc2.weight.set_data(ms.Tensor(np.full(huge.fc2.weight.shape, 3e38, np.float32)))
+    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 32))))
     with pytest.raises(InputError) as caught:
         likeliest(Classifier(huge), np.full((32, 32, 3), 99, np.uint8), 3)
     one_line(caught, "NaN")

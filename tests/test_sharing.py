@@ -21,16 +21,16 @@ HOUR = "An hour, step by step"
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def published(module_path: Path) -> tuple[Path, Path]:
     """A repository with two versions of its model, and the bare one that they were pushed to."""
-    parent = tmp_path_factory.mktemp("published")
+    parent = module_path
     folder, bare = workspaces.repository(parent / "alexnet"), parent / "alexnet.git"
     run(parent, "git", "init", "--quiet", "--bare", "--initial-branch", "main", str(bare))
     run(folder, "git", "remote", "add", "origin", str(bare))
     run(folder, "dvc", "remote", "add", "--default", "storage", str(parent / "storage"))
-    for version, seed in (("v1.0.0", 1), ("v1.1.0", 2)):
+    for version, seed, stages in (("v1.0.0", 1, ()), ("v1.1.0", 2, ("export",))):
         change(folder, train={"seed": seed})
-        run(folder, "dvc", "repro")
+        run(folder, "dvc", "repro", *stages)
         workspaces.commit(folder, version)
         for name in ARTIFACTS:
             run(folder, "git", "tag", "--annotate", f"{name}@{version}", "--message", version)
