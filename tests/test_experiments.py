@@ -13,7 +13,7 @@ import yaml
 
 from tests import workspaces
 from tests.workspaces import environment, run
-from tools import compare, seeds
+from tools import compare, figure, seeds
 
 TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
@@ -241,7 +241,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
 
 
 def test_what_is_drawn_of_the_experiments() -> None:
-    assert [tuple(given) for given in compare.trainings(EXPERIMENTS)] == [
+    assert [tuple(given) for given in figure.trainings(EXPERIMENTS)] == [
         ("hour", 1.5, [0.88, 0.89], False),
         ("slower", 0.5, [0.7], False),
         ("0123456", 1.5, [0.6], False),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from alexnet.runtime.errors import exit_on_failure
-from tools import compare, demo, recipes, seeds
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what a command line says; its `command` is the function to call with the result."""
+    from tools import compare, demo, recipes, seeds  # here, so that Ctrl-C while they load is told in one line
+
     parser = argparse.ArgumentParser(
         prog="python -m tools", description="Run whole experiments and compare them, in the repository's folder."
     )
@@ -48,8 +49,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name. A failure ends the process, see `exit_on_failure`."""
-    given = parse(arguments)
     with exit_on_failure():
+        given = parse(arguments)
         given.command(given)
 
 

@@ -1,4 +1,4 @@
-"""Experiments side by side: a table of accuracy, cost and the parameters that differ, and accuracy against cost."""
+"""The table of experiments: accuracy, cost and the parameters that differ, in 80 columns."""
 
 import json
 import re
@@ -12,10 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet.report.charts import Trainings, accuracy_by_cost
-from alexnet.report.page import ZOO, ZOO_PFLOP
 from alexnet.runtime.errors import InputError
-from alexnet.runtime.files import write_text
 from alexnet.runtime.urls import masked
 from tools import experiments, seeds
 
@@ -42,14 +39,10 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
     if not all_commits and (hidden := older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
     if figure:
-        drawn = trainings(commits)
-        if not drawn:
-            raise InputError(
-                "there is nothing to draw: no experiment here has an accuracy on CIFAR-10 without mirror images"
-            )
-        zoo = Trainings("the model zoo's README", ZOO_PFLOP, [float(quoted.accuracy) for quoted in ZOO], quoted=True)
-        write_text(figure, accuracy_by_cost([*drawn, zoo]).decode())
-        print(f"{figure}: accuracy against cost of {', '.join(given.name for given in drawn)}")
+        from tools.figure import draw  # here, because the table does without Matplotlib, which takes a second to load
+
+        drawn = draw(commits, figure)
+        print(f"{figure}: accuracy against cost of {', '.join(drawn)}")
 
 
 def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -75,28 +68,6 @@ def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str
             f"there is no experiment {', '.join(sorted(missing))}; `make compare ALL=1` shows all there are"
         )
     return kept
-
-
-def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
-    """Return the accuracies and costs of the experiments, those of a recipe with several seeds together.
-
-    Left out are those that have not finished, those on drawn pictures, and those that were evaluated with mirror
-    images: their accuracies cannot be compared with the others.
-    """
-    found: dict[tuple[str, str, float], list[float]] = {}
-    for commit in commits:
-        for experiment in commit["experiments"] or []:
-            newest = experiment["revs"][0]
-            data = newest["data"] or {}
-            evaluation, train = metrics(data, "eval"), metrics(data, "train")
-            if "accuracy" not in evaluation or "pflop" not in train:
-                continue
-            if evaluation.get("generated") or parameters(data).get("evaluate.mirror"):
-                continue
-            name = newest["name"] or newest["rev"][:7]
-            place = commit["rev"], seeds.recipe_of(name) or name, train["pflop"]
-            found.setdefault(place, []).append(evaluation["accuracy"])
-    return [Trainings(name, pflop, accuracies) for (_, name, pflop), accuracies in found.items()]
 
 
 def table(commits: list[dict[str, Any]]) -> Table:
