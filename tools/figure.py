@@ -1,5 +1,6 @@
 """The figure of experiments: test accuracy against the cost of training, beside the model zoo's own results."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ def draw(commits: list[dict[str, Any]], path: Path) -> list[str]:
 
 
 def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
-    """Return the accuracies and costs of the experiments, those of a recipe with several seeds together.
+    """Return the accuracies and costs of the experiments, those that differ in nothing but the seed together.
 
     Left out are those that have not finished, those on drawn pictures, and those that were evaluated with mirror
     images: their accuracies cannot be compared with the others.
     """
-    found: dict[tuple[str, str, float], list[float]] = {}
+    found: dict[tuple[str, str, str], dict[int, float]] = {}
+    costs: dict[tuple[str, str, str], float] = {}
     for commit in commits:
         for experiment in commit["experiments"] or []:
             newest = experiment["revs"][0]
@@ -39,9 +41,13 @@ def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
             evaluation, train = compare.metrics(data, "eval"), compare.metrics(data, "train")
             if "accuracy" not in evaluation or "pflop" not in train:
                 continue
-            if evaluation.get("generated") or compare.parameters(data).get("evaluate.mirror"):
+            parameters = compare.parameters(data)
+            if evaluation.get("generated") or parameters.get("evaluate.mirror"):
                 continue
             name = newest["name"] or newest["rev"][:7]
-            place = commit["rev"], seeds.recipe_of(name) or name, train["pflop"]
-            found.setdefault(place, []).append(evaluation["accuracy"])
-    return [Trainings(name, pflop, accuracies) for (_, name, pflop), accuracies in found.items()]
+            seed = parameters.pop("train.seed", 0)
+            place = commit["rev"], seeds.recipe_of(name) or name, json.dumps(parameters)
+            # A recipe and the same recipe with its own seed are one training, run twice.
+            found.setdefault(place, {}).setdefault(seed, evaluation["accuracy"])
+            costs[place] = train["pflop"]
+    return [Trainings(place[1], costs[place], list(accuracies.values())) for place, accuracies in found.items()]
