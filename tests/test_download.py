@@ -332,10 +332,10 @@ def test_a_wrong_md5_is_downloaded_once(server: _Server, get: Get) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("page.html", "no .tar.gz"),
+        ("page.html", "not a .tar.gz"),
         ("no-length-cut", "cut short"),
         ("empty", "the server answered 204 No Content"),
-        ("encoded", "sends more than|no .tar.gz"),
+        ("encoded", "sends more than|not a .tar.gz"),
     ],
 )
 def test_what_is_no_archive_is_the_failure_of_its_place_without_an_md5_too(
@@ -351,7 +351,7 @@ def test_a_file_that_is_no_archive_is_the_failure_of_its_place(root: Path, get: 
     (root / "page.html").write_bytes(PAGE)
     os.mkfifo(root / "pipe")
     assert is_whole(get("page.html", "pipe", "sub/good.tar.gz", md5=None))
-    assert "no .tar.gz" in lines()[0]
+    assert "not a .tar.gz" in lines()[0]
     assert lines()[1] == "pipe: is a named pipe, expected a file"
 
 
