@@ -115,7 +115,7 @@ def test_a_checkpoint_of_a_network_that_is_not_here_is_refused(name: str, networ
     path = write_ours(tmp_path / "a.ckpt", of(network) | settings_of(network) | stored)
     with pytest.raises(InputError) as caught:
         load_network(path)
-    one_line(caught, f"{path} is of the network {name or 3}, expected alexnet")
+    one_line(caught, f"{path} holds the network {name or 3}, expected alexnet")
 
 
 def zoo(network: Any, path: Path) -> Path:
@@ -315,7 +315,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(fault: str, tmp_path: Path) -> 
     network = cell()
     with pytest.raises(InputError) as caught:
         load_weights(network, path)
-    one_line(caught, f"{path} is no MindSpore checkpoint")
+    one_line(caught, f"{path} is not a MindSpore checkpoint")
 
 
 def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:

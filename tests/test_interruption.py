@@ -280,7 +280,7 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
     first = start(workspace, *TRAIN)
     wait_for(first, "epoch: 1 step: 1,")
     second = start(workspace, *TRAIN)
-    wait_for(second, "another process runs this very training")
+    wait_for(second, "another process runs the same training")
     first.communicate()
     assert first.returncode == 0
     written = times(workspace)
@@ -298,7 +298,7 @@ def test_dvc_that_waited_writes_the_outputs_again(project: Path, whole: str) -> 
     first = start(project, *TRAIN)
     wait_for(first, "epoch: 1 step: 3,")
     second = start(project, "dvc", "repro", "train")
-    wait_for(second, "another process runs this very training")
+    wait_for(second, "another process runs the same training")
     first.communicate()
     output, _ = second.communicate()
     assert second.returncode == 0, output
@@ -312,7 +312,7 @@ def test_a_second_run_of_the_same_training_is_refused_in_the_end(workspace: Path
     first.send_signal(signal.SIGSTOP)
     hurry = "import alexnet.training.state, stages.__main__ as stages; alexnet.training.state.LOCK_SECONDS = 1; "
     output = run(workspace, "python", "-c", hurry + "stages.main(['train'])", code=2)
-    assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
+    assert output.splitlines()[-1].startswith("ERROR: another process runs the same training")
     first.kill()
     first.communicate()
 

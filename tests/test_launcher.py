@@ -56,7 +56,7 @@ def test_a_request_to_stop_is_passed_on(tmp_path: Path) -> None:
 
 def test_a_worker_that_says_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "worker_1.outcome.json").write_text('{"outcome": "finished"}', encoding="utf-8")  # from another run
-    with pytest.raises(WorkerError, match=rf"^worker 1 died, its log is {tmp_path}/worker_1.log; "):
+    with pytest.raises(WorkerError, match=rf"^worker 1 died, see {tmp_path}/worker_1.log; "):
         outcome(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
 
 

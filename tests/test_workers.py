@@ -93,8 +93,8 @@ def test_killed_worker_is_named_and_the_next_start_goes_on(workspace: Path, two:
     assert time.monotonic() - killed < 60
     assert process.returncode == 1
     error = output.splitlines()[-1]
-    assert error.startswith("ERROR: worker 1 died, its log is ")
-    assert Path(workspace, error.split("its log is ")[1].split(";")[0]).is_file()
+    assert error.startswith("ERROR: worker 1 died, see ")
+    assert Path(workspace, error.split("died, see ")[1].split(";")[0]).is_file()
     assert "Traceback" not in output
     assert trainers(workspace) == []
     assert no_outputs(workspace)
