@@ -56,7 +56,7 @@ def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -
             launcher.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, request)
             shutil.rmtree(logs)
         else:
-            outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
+            outputs = (flags.ckpt_path or Path("ckpt")) if flags.any_given else Path()
             with launcher.outcome_reported():
                 train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
     except Stopped as stopped:

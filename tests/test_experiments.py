@@ -17,7 +17,7 @@ TINY = {
     "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Five steps on drawn pictures."""
+"""Parameters for a training of five steps on generated images."""
 
 NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
 
@@ -54,8 +54,8 @@ def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
     found = measured(folder, "demo")
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
-    assert images == "trained on     100 drawn pictures of 10 classes, 1 epoch"
-    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other drawn pictures"
+    assert images == "trained on     100 generated images of 10 classes, 1 epoch"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other generated images"
     assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
     assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
     assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())

@@ -255,7 +255,7 @@ def test_a_file_that_is_no_yaml_is_refused(data: bytes) -> None:
     params.PATH.write_bytes(data)
     with pytest.raises(InputError) as caught:
         params.read()
-    one_line(caught, "params.yaml is no YAML")
+    one_line(caught, "params.yaml is not valid YAML")
 
 
 def test_no_secret_is_told(values: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ def test_a_file_that_is_no_yaml_is_refused_without_its_secrets(text: str) -> Non
     params.PATH.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         params.read()
-    one_line(caught, "params.yaml is no YAML")
+    one_line(caught, "params.yaml is not valid YAML")
     assert "hush" not in str(caught.value)
 
 
@@ -369,7 +369,7 @@ def flags(section: str, *arguments: str) -> argparse.Namespace:
 
 def test_no_flag_overrides_nothing() -> None:
     parsed = flags("train")
-    assert parsed.given is False
+    assert parsed.any_given is False
     assert parsed.overrides == {}
     assert parsed.data_path is None
 
@@ -378,7 +378,7 @@ def test_no_flag_overrides_nothing() -> None:
     "arguments", [("--data_path", "a"), ("--ckpt_path", "b"), ("--batch_size", "7"), ("--device_target", "CPU")]
 )
 def test_any_flag_is_given(arguments: tuple[str, ...]) -> None:
-    assert flags("evaluate", *arguments).given is True
+    assert flags("evaluate", *arguments).any_given is True
 
 
 @pytest.mark.parametrize("section", ["train", "evaluate"])

@@ -81,7 +81,7 @@ def test_what_dvc_is_given() -> None:
     assert recipes.load("demo")[0] == 'data.urls=["generated"]'
 
 
-@pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is named"), (("week",), "week is no recipe")])
+@pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is given"), (("week",), "there is no recipe week")])
 @pytest.mark.parametrize("command", [("recipe",), ("seeds", "--seeds", "1", "--")])
 def test_an_unknown_recipe_is_one_line(command: tuple[str, ...], arguments: tuple[str, ...], found: str) -> None:
     output = run(ROOT, "python", "-m", "tools", *command, *arguments, code=2)
@@ -94,5 +94,5 @@ def test_without_git_one_line_says_what_is_missing(tmp_path: Path) -> None:
     for command in (("demo",), ("recipe", "hour"), ("seeds", "hour", "--seeds", "1"), ("compare",)):
         output = run(tmp_path, "python", "-m", "tools", *command, code=2)
         assert output.count("\n") == 1
-        assert output.startswith("ERROR: no git commit has this folder's dvc.yaml")
+        assert output.startswith("ERROR: this folder's dvc.yaml is not in a git commit")
         assert "`git init && git add . && git commit -m start`" in output

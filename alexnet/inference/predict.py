@@ -9,7 +9,7 @@ from alexnet.inference.image_file import open_image
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_network
 from alexnet.runtime import device
-from alexnet.runtime.errors import InputError, printable, tell
+from alexnet.runtime.errors import InputError, print_error, printable
 
 CLASSES_SHOWN = 3
 """How many classes are printed for each image."""
@@ -28,7 +28,7 @@ def predict(flags: argparse.Namespace) -> None:
         try:
             found = likeliest(classifier, open_image(name), CLASSES_SHOWN)
         except InputError as error:
-            tell(f"{printable(name)}: {error}")
+            print_error(f"{printable(name)}: {error}")
             failures.append({"image": characters(name), "error": str(error)})
             continue
         classes = [{"class": label, "probability": probability} for label, probability in found.items()]

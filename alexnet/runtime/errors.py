@@ -44,7 +44,7 @@ def describe(error: OSError) -> str:
     return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
-def tell(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error as one line on standard error."""
     print(f"ERROR: {printable(' '.join(message.split()))}", file=sys.stderr)
 
@@ -59,14 +59,14 @@ def exit_on_failure() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        tell(str(error))
+        print_error(str(error))
         sys.exit(2)
     except OSError as error:
-        tell(describe(error))
+        print_error(describe(error))
         sys.exit(1)
     except WorkerError as error:
-        tell(str(error))
+        print_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt as error:
-        tell("interrupted")
+        print_error("interrupted")
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
