@@ -315,7 +315,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(fault: str, tmp_path: Path) -> 
     network = cell()
     with pytest.raises(InputError) as caught:
         load_weights(network, path)
-    one_line(caught, f"{path} is not a MindSpore checkpoint")
+    one_line(caught, f"{path} is damaged or not a MindSpore checkpoint")
 
 
 def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
