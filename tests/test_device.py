@@ -24,7 +24,7 @@ def test_a_device_that_is_not_there_is_refused(target: str) -> None:
         pytest.skip(f"this machine has {target}")
     with pytest.raises(InputError) as caught:
         device.select(target)
-    one_line(caught, f"device_target is {target}", f"MindSpore finds {', '.join(device.available())}", "GLOG_v=2")
+    one_line(caught, f"device_target is {target}", f"MindSpore finds only {', '.join(device.available())}", "GLOG_v=2")
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])

@@ -304,7 +304,7 @@ def test_each_place_is_told_on_a_line_and_then_both_ways_on(
     one_line(
         caught,
         "none of the 7 places in data.urls",
-        "put it at a path and name it in data.urls",
+        "put its path into data.urls",
         "data.urls=[generated]",
     )
     assert len(lines()) == len(places)

@@ -345,4 +345,4 @@ def test_a_missing_file_of_a_split_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1.bin").write_bytes(archives.files()["data_batch_1.bin"])
     with pytest.raises(InputError) as caught:
         cifar10.read(tmp_path, cifar10.TRAIN_FILES)
-    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin there", "unpack")
+    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin in this folder", "unpack")
