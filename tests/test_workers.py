@@ -84,7 +84,7 @@ def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None
     assert (means[0] != 0).all()
 
 
-def test_killed_worker_is_named_and_the_next_start_goes_on(workspace: Path, two: Path) -> None:
+def test_a_killed_worker_is_named_and_the_next_start_resumes(workspace: Path, two: Path) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 3,")
     worker(workspace, 1).kill()
