@@ -136,14 +136,14 @@ WHOLE = {encoding: encoded(PHOTO, encoding).getvalue() for encoding in ("PNG", "
 
 BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = (
     {
-        "nothing": (lambda: io.BytesIO(), "no image of a format that is read"),
-        "text": (lambda: io.BytesIO(b"a cat\n"), "no image of a format that is read"),
-        "zeros": (lambda: io.BytesIO(bytes(9999)), "no image of a format that is read"),
-        "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image of a format"),
-        "no pixels": (lambda: png(0, 0), "no image of a format"),
+        "nothing": (lambda: io.BytesIO(), "not an image in a supported format"),
+        "text": (lambda: io.BytesIO(b"a cat\n"), "not an image in a supported format"),
+        "zeros": (lambda: io.BytesIO(bytes(9999)), "not an image in a supported format"),
+        "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not an image in a"),
+        "no pixels": (lambda: png(0, 0), "not an image in a supported format"),
         "fewer pixels than it says": (lambda: png(999, 999), "cannot be read"),
         "a decompression bomb": (lambda: png(60_000, 60_000), "decompression bomb"),
-        "a drawing in PostScript": (lambda: encoded(PHOTO, "EPS"), "no image of a format that is read"),
+        "a drawing in PostScript": (lambda: encoded(PHOTO, "EPS"), "not an image in a supported format"),
         "a large PNG": (lambda: png(8000, 8000), "8000x8000 pixels, too many for a PNG: make it smaller"),
         "a changed byte": (
             lambda: io.BytesIO(WHOLE["PNG"][:5000] + bytes([WHOLE["PNG"][5000] ^ 255]) + WHOLE["PNG"][5001:]),

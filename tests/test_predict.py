@@ -84,9 +84,9 @@ def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expe
     assert done.stdout.decode().splitlines() == answers
     assert done.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
-        "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
+        "ERROR: notes.txt: not an image in a supported format (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
-        "ERROR: cut.png: an image that cannot be read: Truncated File Read",
+        "ERROR: cut.png: the image cannot be read: Truncated File Read",
     ]
 
 
@@ -97,7 +97,7 @@ def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dic
     assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
     document = json.loads(done.stdout)
     assert document["failures"] == [
-        {"image": "notes.txt", "error": "no image of a format that is read (" + READ + ")"},
+        {"image": "notes.txt", "error": "not an image in a supported format (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
         {"image": "\x1b\n\\udcff.png", "error": "cannot be read: No such file or directory"},
     ]

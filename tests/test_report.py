@@ -353,7 +353,7 @@ def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_pa
     logits = np.full(shape, np.nan if shape == (100, 10) else 0, np.float32)
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), logits=logits), tmp_path / "report")
-    one_line(caught, f"the logits are of shape {shape}", "expected", "(100, 10 or more)", "evaluate again")
+    one_line(caught, f"the logits have the shape {shape}", "expected", "(100, 10 or more)", "run dvc repro evaluate")
     assert list(tmp_path.iterdir()) == []
 
 
