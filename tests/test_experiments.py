@@ -24,7 +24,7 @@ NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceba
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A repository in which the demo has run, and what it printed."""
+    """A repository in which the demo has run, and its output."""
     folder = tmp_path_factory.mktemp("a folder") / "Übung 数据"
     folder.mkdir()
     workspaces.repository(folder)
@@ -39,7 +39,7 @@ def project(demo: tuple[Path, str]) -> Path:
 
 
 def measured(folder: Path, name: str) -> dict[str, Any]:
-    """What an experiment on HEAD left in metrics/, and its parameters."""
+    """Return the metrics and the parameters of an experiment on HEAD."""
     head = run(folder, "git", "rev-parse", "HEAD").strip()
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
@@ -49,7 +49,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
 
-def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
+def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
@@ -143,7 +143,7 @@ def test_seeds(project: Path) -> None:
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
 
 
-def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:
+def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
     row = next(line for line in table if line.strip().startswith("waiting"))

@@ -1,4 +1,4 @@
-"""Training that is killed, stopped, spoilt or doubled, in real processes; it must end with the same bytes."""
+"""Training that is killed, stopped, damaged or run twice, in real processes. It must always end with the same bytes."""
 
 import argparse
 import fcntl
@@ -30,7 +30,7 @@ TRAIN = ("python", "-m", "stages", "train")
 
 
 def with_all_kinds_of_state(folder: Path) -> Path:
-    """Set a workspace to a training whose state has all that one can have: still ten steps."""
+    """Set a workspace to a training of ten steps whose state has every kind of value; return the workspace."""
     archives.write(folder / "archive.tar.gz", archives.files(train_images=120))
     change(
         folder,
@@ -43,7 +43,7 @@ def with_all_kinds_of_state(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with its data verified."""
+    """A workspace with verified data."""
     folder = with_all_kinds_of_state(workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet"))
     for stage in ("download", "verify"):
         run(folder, "python", "-m", "stages", stage)
@@ -52,7 +52,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(original: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The outputs of a training never interrupted."""
+    """The outputs of a training that was not interrupted."""
     folder = Path(shutil.copytree(original, tmp_path_factory.mktemp("whole") / "alexnet"))
     output = run(folder, *TRAIN)
     assert "epoch: 2 step: 5, loss is" in output
@@ -62,12 +62,12 @@ def whole(original: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def workspace(original: Path, tmp_path: Path) -> Path:
-    """A copy of that workspace to do anything to."""
+    """A copy of that workspace, which the test may change."""
     return Path(shutil.copytree(original, tmp_path / "alexnet"))
 
 
 def outputs(folder: Path) -> str:
-    """The MD5 of the checkpoint, and the metrics and curves that must not differ from run to run."""
+    """Return the MD5 of the checkpoint, and the metrics and curves, which must not differ from run to run."""
     checkpoint = md5((folder / "models" / "alexnet.ckpt").read_bytes(), usedforsecurity=False).hexdigest()
     curves = sorted((folder / "dvclive").rglob("*.*"))
     assert len(curves) == 6
@@ -79,19 +79,19 @@ def no_outputs(folder: Path) -> bool:
 
 
 def times(folder: Path) -> list[int]:
-    """When each output was written."""
+    """Return when each output was written."""
     files = [folder / "models" / "alexnet.ckpt", *(folder / "metrics").iterdir(), *(folder / "dvclive").rglob("*.*")]
     return [path.stat().st_mtime_ns for path in files]
 
 
 def states(folder: Path) -> list[str]:
-    """The saved states, the newest last."""
+    """Return the saved states, the newest last."""
     names = (folder / ".dvc" / "tmp" / "alexnet").glob("*/checkpoint_alexnet-*.ckpt")
     return [path.name for path in sorted(names, key=lambda path: path.stat().st_mtime_ns)]
 
 
 def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
-    """Read what a process prints until a line contains the text."""
+    """Read the output of a process until a line contains the text."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
@@ -102,7 +102,7 @@ def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """The processes that train in a folder."""
+    """Return the processes that train in a folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -115,7 +115,7 @@ def trainers(folder: Path) -> list[psutil.Process]:
 
 
 def test_killed_at_several_moments(workspace: Path, whole: str) -> None:
-    # A state is saved after each step, so that most of these moments are in the middle of saving one.
+    # A state is saved after each step, so at most of these moments one is being saved.
     for text, delay in (("epoch: 1 step: 1,", 0.0), ("epoch: 1 step: 3,", 0.4), ("step: 2,", 0.8)):
         process = start(workspace, *TRAIN)
         wait_for(process, text)
@@ -205,7 +205,7 @@ def test_nohup_ignores_a_closed_terminal(workspace: Path, whole: str) -> None:
 
 
 def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
-    """What DVC's extension for VS Code reads: the summary, the curves, and DVCLive's signal file."""
+    """The VS Code extension of DVC reads these: the summary, the curves, and DVCLive's signal file."""
     process = start(workspace, *TRAIN)
     seen: list[tuple[int, int, int]] = []
     summary, signal_file = workspace / "dvclive/metrics.json", workspace / ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED"
@@ -229,7 +229,7 @@ def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "altered", "no checksum"])
-def test_a_damaged_state_is_found_out(harm: str, workspace: Path, whole: str) -> None:
+def test_a_damaged_state_is_detected(harm: str, workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 4,")
     process.terminate()
@@ -255,7 +255,7 @@ def test_only_the_newest_states_are_kept(workspace: Path) -> None:
     assert states(workspace) == [f"checkpoint_alexnet-2_{step}.ckpt" for step in (3, 4, 5)]
 
 
-def test_a_state_of_another_training_is_not_picked_up(workspace: Path, whole: str) -> None:
+def test_a_state_of_another_training_is_not_used(workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 2,")
     process.terminate()
@@ -268,7 +268,7 @@ def test_a_state_of_another_training_is_not_picked_up(workspace: Path, whole: st
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one thread count")
 def test_threads_are_part_of_what_identifies_a_training(workspace: Path) -> None:
-    """Another number can round differently."""
+    """With another number of threads, results can be rounded differently."""
     change(workspace, train={"threads": 2})
     run(workspace, *TRAIN)
     assert json.loads((workspace / "metrics" / "timing.json").read_text(encoding="utf-8"))["threads"] == 2
@@ -294,7 +294,7 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
 
 
 def test_dvc_that_waited_writes_the_outputs_again(project: Path, whole: str) -> None:
-    """It has removed those that the first was writing, so that these are not whole."""
+    """DVC has removed outputs while the first process was writing them, so they may be incomplete."""
     first = start(project, *TRAIN)
     wait_for(first, "epoch: 1 step: 3,")
     second = start(project, "dvc", "repro", "train")
@@ -343,7 +343,7 @@ def test_a_read_only_folder_is_one_line(name: str, workspace: Path) -> None:
     folder = workspace / name
     folder.mkdir(parents=True)
     folder.chmod(0o555)
-    # Root may write everywhere, unless this is taken from it.
+    # Root may write everywhere, unless it gives up this capability.
     as_others = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
     output = run(workspace, *as_others, *TRAIN, code=1)
     folder.chmod(0o755)
@@ -354,7 +354,7 @@ def test_a_read_only_folder_is_one_line(name: str, workspace: Path) -> None:
     assert no_outputs(workspace)
 
 
-def test_a_loss_that_is_lost_is_one_line(workspace: Path) -> None:
+def test_a_loss_that_is_nan_is_one_line(workspace: Path) -> None:
     change(workspace, train={"learning_rate": 1e20}, run={"save_checkpoint_steps": "epoch"})
     output = run(workspace, *TRAIN, code=2)
     error = output.splitlines()[-1]
@@ -377,7 +377,7 @@ def test_state_is_kept_and_shown_and_cleared(workspace: Path) -> None:
     assert run(workspace, "python", "-m", "stages", "states") == ""
 
 
-def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_training_can_use_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ".dvc" / "tmp" / "alexnet" / "0123456789abcdef"
     folder.mkdir(parents=True)
     values = {"model": {"image_height": 67, "image_width": 67}, "train": {"epoch_size": 1, "learning_rate": 1}}
@@ -412,7 +412,7 @@ STATE = ".dvc/tmp/alexnet/0123456789abcdef"
         (".dvc/tmp/exps/tmpabc/file", "", ".dvc/tmp/exps/tmpabc  temporary experiment"),
     ],
 )
-def test_whatever_was_left_is_one_line_and_cleared(
+def test_leftovers_are_one_line_each_and_cleared(
     name: str,
     content: str,
     line: str,
@@ -444,7 +444,7 @@ def test_a_lock_that_is_held_is_not_cleared(
         assert lock.exists()
 
 
-def test_a_folder_named_like_a_state_is_told_and_replaced(workspace: Path, whole: str) -> None:
+def test_a_folder_named_like_a_state_is_reported_and_replaced(workspace: Path, whole: str) -> None:
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 2,")
     process.kill()
@@ -467,7 +467,7 @@ def test_the_state_of_a_running_training_is_not_cleared(workspace: Path, whole: 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with DVC's first two stages run, with the data of `original`."""
+    """A repository in which DVC has run the first two stages, with the data of `original`."""
     folder = with_all_kinds_of_state(workspaces.repository(tmp_path_factory.mktemp("repository") / "alexnet"))
     run(folder, "dvc", "repro", "verify")
     workspaces.commit(folder)
@@ -476,7 +476,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(repository: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
+    """A copy of that repository, which the test may change."""
     return Path(shutil.copytree(repository, tmp_path / "alexnet", symlinks=True))
 
 
@@ -515,7 +515,7 @@ def test_killed_before_dvc_has_recorded_the_result(project: Path, whole: str) ->
 
 
 def without_times(lock: str) -> Any:
-    """What dvc.lock says of everything but the files that hold times."""
+    """Return the content of dvc.lock, except for the files that contain times."""
     stages = yaml.safe_load(lock)["stages"]
     return {
         stage: [entry for kind in ("deps", "outs") for entry in of.get(kind, ()) if entry["path"] not in HOLD_TIMES]
@@ -551,7 +551,7 @@ def test_under_a_temporary_experiment(project: Path, whole: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_orphan_stops_and_the_next_run_goes_on(number: signal.Signals, project: Path, whole: str) -> None:
+def test_an_orphan_stops_and_the_next_run_resumes(number: signal.Signals, project: Path, whole: str) -> None:
     process = start(project, "dvc", "repro", "train")
     wait_for(process, "epoch: 1 step: 2,")
     (orphan,) = trainers(project)

@@ -1,4 +1,4 @@
-"""The pipeline as a user runs it: a repository of its own, DVC, an archive served on loopback."""
+"""The pipeline as a user runs it: in a repository of its own, with DVC, and with an archive from a local server."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 @pytest.fixture(scope="module")
 def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose pipeline has run once, with all that came of it committed."""
+    """A repository whose pipeline has run once, with its results committed."""
     address, served_folder = served
     folder = workspaces.repository(tmp_path_factory.mktemp("project") / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
@@ -51,17 +51,17 @@ def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
+    """A copy of that repository, which the test may change."""
     return Path(shutil.copytree(original, tmp_path / "alexnet", symlinks=True))
 
 
 def ran(output: str) -> list[str]:
-    """The stages whose commands were run."""
+    """Return the stages whose commands were run."""
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
 def changed(folder: Path) -> set[str]:
-    """The stages that `dvc repro` would find changed before it runs any."""
+    """Return the stages that are changed before `dvc repro` runs any of them."""
     return set(json.loads(run(folder, "dvc", "status", "--json")))
 
 
@@ -169,7 +169,7 @@ def test_learning_rate_reruns_train_and_what_follows(project: Path) -> None:
     assert metrics(project, "train")["train_loss"] != before
 
 
-def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
+def test_evaluate_batch_size_reruns_only_evaluate_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
     assert ran(run(project, "dvc", "repro")) == ["evaluate", "report"]
@@ -189,7 +189,7 @@ def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
     modules = {module for module in imported if module.name != "__init__.py"}
     for dep in deps:
         assert any(module.is_relative_to(dep) for module in modules), f"{dep} is not used"
-    # What can only refuse or mask a value, with what only it imports, is no dep; nor are the packages (see dvc.yaml).
+    # Code that can only refuse or mask a value, and code that only it imports, is not a dep; see dvc.yaml.
     free = {
         Path("stages/params.py"),
         Path("alexnet/model/registry.py"),
@@ -251,7 +251,7 @@ def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
 
 
 def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
-    # It must run the code of its own copy: the commit's, not what the workspace has turned into meanwhile.
+    # The experiment must run the code of its own copy, not that of the workspace, which has changed in the meantime.
     run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
     (project / "alexnet" / "training" / "loop.py").write_text("raise SystemExit('the code of the workspace was run')\n")
     run(project, "dvc", "queue", "start")
@@ -286,7 +286,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
             assert f'"title": "{label}"' in content
 
 
-def test_generated_data_is_said_in_the_metrics(tmp_path: Path) -> None:
+def test_the_metrics_say_that_the_data_are_generated(tmp_path: Path) -> None:
     folder = workspaces.repository(tmp_path / "alexnet")
     run(folder, "dvc", "exp", "run", "-S", "data.urls=[generated]", "-S", "data.md5=c32a1d4ab5d03f1284b67883e8d87530")
     assert metrics(folder, "data")["generated"] is True
@@ -294,7 +294,7 @@ def test_generated_data_is_said_in_the_metrics(tmp_path: Path) -> None:
     assert metrics(folder, "eval")["generated"] is True
 
 
-def test_no_network_is_one_line_with_two_ways_on(project: Path) -> None:
+def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
     change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
     output = run(project, "dvc", "repro", code=255)
     assert output.count("http://127.0.0.1:9/cifar-10-binary.tar.gz: Connection refused") == 1

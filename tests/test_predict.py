@@ -1,4 +1,4 @@
-"""`python -m alexnet predict` as users run it, beside nothing but the library."""
+"""`python -m alexnet predict` as users run it, in a folder that has only the library."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
+    """A folder with the library, a model at the usual path, one like the zoo's, three images and other files."""
     folder = tmp_path_factory.mktemp("predict")
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
     save_weights(network, folder / "models" / "alexnet.ckpt")
@@ -49,7 +49,7 @@ def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(network: Any) -> list[dict[str, float]]:
-    """Of each image its three likeliest classes, from the evaluation's logits."""
+    """The three likeliest classes of each image, from the logits of the evaluation."""
     answers = softmax(logits_of(network, IMAGES, 3))
     order = np.argsort(-answers, axis=1)[:, :3]
     assert len(np.unique(order[:, 0])) > 1
@@ -73,7 +73,7 @@ def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, floa
     assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
 
 
-def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
+def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
     shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
     done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
@@ -131,7 +131,7 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
     ],
 )
-def test_a_model_that_cannot_be_asked_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
+def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
     done = predict(folder, "0.png", "--json", *arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     (told,) = done.stderr.decode().splitlines()
@@ -150,7 +150,7 @@ def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
     assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
 
 
-def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
+def test_an_output_that_is_nan_is_refused(network: Any) -> None:
     huge = varied(10, 67, 67)
     huge.fc2.weight.set_data(ms.Tensor(np.full((4096, 4096), 3e38, np.float32)))
     huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 2048))))

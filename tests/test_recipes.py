@@ -1,4 +1,4 @@
-"""The files of recipes/: each has values that params.yaml can take, and the zoo's are the zoo's."""
+"""The files of recipes/: their values are valid, and those of zoo.yaml are the model zoo's."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = ["demo", "five-minutes", "hour", "quarter-of-an-hour", "two-hours", "zoo
 
 
 def values(name: str) -> dict[str, dict[str, Any]]:
-    """What a recipe's file says."""
+    """Return the content of a recipe's file."""
     return yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_recipes_that_there_are() -> None:
+def test_the_names_of_the_recipes() -> None:
     assert recipes.names() == NAMES
 
 
@@ -75,7 +75,7 @@ def test_the_zoos_recipe_names_all_that_makes_a_recipe() -> None:
         assert set(values("zoo")[section.__name__.lower()]) == set(section.model_fields) - free
 
 
-def test_what_dvc_is_given() -> None:
+def test_the_arguments_of_dvc() -> None:
     assert recipes.load("hour") == []
     assert recipes.load("two-hours") == ["model.dropout_rate=0.2", "train.epoch_size=16"]
     assert recipes.load("demo")[0] == 'data.urls=["generated"]'

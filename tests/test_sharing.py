@@ -1,4 +1,4 @@
-"""What people do with each other's runs: sweeps, branches, experiments, data and models, through git and DVC."""
+"""Sharing runs through git and DVC: sweeps, branches, experiments, data and models."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from tests.workspaces import ROOT, change, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
 HOUR = "An hour, step by step"
-"""The heading in README.md over the commands that a test runs one after another."""
+"""The heading in README.md above the commands that a test runs one after another."""
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A repository with two versions of its model, and the bare one that they were pushed to."""
+    """A repository with two versions of its model, and the bare repository to which they were pushed."""
     parent = tmp_path_factory.mktemp("published")
     folder, bare = workspaces.repository(parent / "alexnet"), parent / "alexnet.git"
     run(parent, "git", "init", "--quiet", "--bare", "--initial-branch", "main", str(bare))
@@ -53,7 +53,7 @@ def test_the_newest_version_and_an_older_one_are_fetched(
     assert (tmp_path / "older").read_bytes() == (tmp_path / "first").read_bytes()
 
 
-def test_a_version_that_is_not_there(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_missing_version(published: tuple[Path, Path], tmp_path: Path) -> None:
     _, bare = published
     output = run(tmp_path, "dvc", "artifacts", "get", str(bare), "alexnet", "--rev", "v9.0.0", code=1)
     assert "Unable to find artifact" in output
@@ -110,7 +110,7 @@ def hour(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = tester\nemail = tester@example.org\n")
 
-    # The packages are those of this Python, so that `make setup` finds its work done.
+    # The packages of this Python are used, so `make setup` has nothing to do.
     stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
     installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "

@@ -1,4 +1,4 @@
-"""Data-parallel training, for real: `msrun` with two workers on the CPU."""
+"""Data-parallel training with the real `msrun`, by two workers on the CPU."""
 
 import csv
 import shutil
@@ -17,7 +17,7 @@ from tests.workspaces import change, run, start, wait_until
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with its data verified, for twenty steps without dropout."""
+    """A workspace with verified data, for twenty steps without dropout."""
     folder = workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet")
     change(
         folder,
@@ -54,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def worker(folder: Path, rank: int) -> psutil.Process:
-    """The process of a worker that trains in a folder."""
+    """Return the process of a worker that trains in a folder."""
     (found,) = (
         process
         for process in trainers(folder)
@@ -72,7 +72,7 @@ def test_two_workers_agree_with_one(original: Path, two: Path, tmp_path: Path) -
 
 
 def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None:
-    # After one step on all images, the mean of the halves' means is the mean over all.
+    # After one step on all images, the mean of the means of both halves is the mean over all images.
     means = []
     for workers in (1, 2):
         folder = Path(shutil.copytree(original, tmp_path / str(workers)))
@@ -117,7 +117,7 @@ def test_a_signal_stops_all_workers_at_one_step(workspace: Path, two: Path) -> N
 
 
 def test_only_worker_0_needs_the_states(workspace: Path, two: Path, tmp_path: Path) -> None:
-    """As on two machines, worker 1 looks for them where there are none."""
+    """Worker 1 looks for them in another folder, as it would on another machine."""
     process = start(workspace, *TRAIN)
     wait_for(process, "epoch: 1 step: 3,")
     process.terminate()

@@ -1,4 +1,4 @@
-"""Copies of the project to run in: the commands, the parameters of a tiny problem, git and DVC."""
+"""Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
 import os
 import shutil
@@ -23,11 +23,11 @@ TINY: dict[str, dict[str, Any]] = {
     "evaluate": {"threads": 1},
     "run": {"log_steps": 1, "save_checkpoint_steps": 1},
 }
-"""Ten steps on the smallest network, on one core, with the state saved after each."""
+"""Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
-    """Change values of a folder's params.yaml."""
+    """Change values in the params.yaml of a folder."""
     path = folder / "params.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, changes in sections.items():
@@ -56,14 +56,14 @@ def copy(folder: Path, hidden_units: int = 256) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What a new user's shell has, with this Python first on PATH."""
+    """Return the environment of a new user's shell, with this Python first on PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GLOG_", "MS_"))}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def start(folder: Path, *command: str, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command in a folder, in a session of its own, its output in one pipe."""
+    """Start a command in a folder, in a session of its own, with all of its output in one pipe."""
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -77,7 +77,7 @@ def start(folder: Path, *command: str, **options: Any) -> "subprocess.Popen[str]
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
-    """Run a command in a folder to its end; return what it printed. Asserts its exit code, unless it is None."""
+    """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
     output, _ = process.communicate(timeout=600)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
@@ -93,13 +93,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def commit(folder: Path, message: str = "a change") -> None:
-    """Commit all that is not ignored."""
+    """Commit everything that is not ignored."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
 def repository(folder: Path) -> Path:
-    """Make a copy of the project as a git repository of its own, everything committed."""
+    """Make a copy of the project as a git repository of its own, in which everything is committed."""
     copy(folder)
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     run(folder, "git", "config", "user.name", "tester")
