@@ -1,4 +1,4 @@
-"""What several tests use: a small network, a small archive, and a copy of the commands to run."""
+"""Fixtures of several tests: a small network, a small archive, and a copy of the commands to run."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
-    """Assert that an error is one line with all these parts in it."""
+    """Assert that the message of an error is one line that contains all these parts."""
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -63,13 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Have what MindSpore computes in this process take one core, for there are as many test processes as cores."""
+    """Let MindSpore compute on one core in this process, because there are as many test processes as cores."""
     choose("auto", "O0", *device.select("CPU", 1))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _heeds_sighup() -> None:
-    """Have commands that are started here heed SIGHUP even when the tests run under nohup, which ignores it."""
+    """Let commands that are started here receive SIGHUP, even if the tests run under nohup, which ignores it."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 

@@ -32,7 +32,7 @@ def narrow() -> Iterator[None]:
 
 
 def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
-    """Return a network with weights large enough for its answers to differ, as after a training."""
+    """Return a network whose weights are large enough for its outputs to differ, as after a training."""
     network, rng = AlexNet(num_classes, image_height, image_width, 0.5), np.random.default_rng(0)
     for name, parameter in network.parameters_and_names():
         deviation = np.sqrt(2 / np.prod(parameter.shape[1:])) if name.endswith("weight") else 0.1
@@ -45,7 +45,7 @@ def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
 
 
 def photographs(count: int) -> NDArray[np.uint8]:
-    """Return images of all ten kinds that are drawn here, of shape (count, 3, 32, 32)."""
+    """Return generated images of all ten kinds, uint8 of shape (count, 3, 32, 32)."""
     kinds = [draw(kind, -(-count // 10), np.random.default_rng(kind)) for kind in range(10)]
     images: NDArray[np.uint8] = np.stack(kinds, axis=1).reshape(-1, 3, 32, 32)[:count]
     return images

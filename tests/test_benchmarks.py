@@ -1,4 +1,4 @@
-"""The real program on its smallest cases; what it measures is not looked at, but that it measures it."""
+"""The real program on its smallest cases. The tests check that there are figures, not how large they are."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from tests.networks import narrow
 from tests.workspaces import change, run
 
 NOT_MEASURED = {"pipeline", "amp_level", "kernels", "times_zoo", "overhead_percent", "save_s", "save_seconds"}
-"""Names, and figures that may be 0 or less."""
+"""Names, and figures that can be 0 or negative."""
 BENCH = ("python", "-m", "benchmarks")
 
 
@@ -96,7 +96,7 @@ def test_quick_measures_everything(project: Path) -> None:
     assert stage["overhead_percent"] == pytest.approx(100 * added / stage["bare_ms"])
 
 
-def test_options_choose_what_is_measured_how_often_and_where_it_goes(project: Path, tmp_path: Path) -> None:
+def test_options_choose_what_is_measured_how_often_and_the_output(project: Path, tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     run(project, *BENCH, "--only", "matmul", "--repetitions", "2", "--output", str(path))
     values = results(path)
@@ -109,8 +109,8 @@ def test_options_choose_what_is_measured_how_often_and_where_it_goes(project: Pa
         assert len(row["seconds"]) == 2
 
 
-def test_pytorch_is_measured_by_the_python_that_is_named(project: Path, tmp_path: Path) -> None:
-    # One that stands for it, since PyTorch is no dependency of this project: a step takes it one second.
+def test_pytorch_is_measured_with_the_given_python(project: Path, tmp_path: Path) -> None:
+    # PyTorch is not a dependency of this project, so a script stands in for it, in which a step takes one second.
     python = tmp_path / "python"
     python.write_text(
         "#!/bin/sh\n"

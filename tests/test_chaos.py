@@ -30,7 +30,7 @@ MOST_KILLS_OF_A_RUN = 5
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What must not differ: what dvc.lock says, and each output's digest."""
+    """Return what must not differ: the content of dvc.lock, and the digest of each output."""
     assert not list(folder.rglob("*.partial"))
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     digests = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
@@ -39,7 +39,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def kill(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> str:
-    """Send a signal to the group, to DVC or to the stage, where one is running; return what was done."""
+    """Send a signal to the process group, to DVC or to the running stage; return a description of it."""
     number, whom = chance.choice(SIGNALS), chance.choice(("group", "DVC", "stage"))
     try:
         below = psutil.Process(dvc.pid).children(recursive=True)

@@ -39,7 +39,7 @@ def project(demo: tuple[Path, str]) -> Path:
 
 
 def measured(folder: Path, name: str) -> dict[str, Any]:
-    """What an experiment on HEAD left in metrics/, and its parameters."""
+    """Return the metrics and the parameters of an experiment on HEAD."""
     head = run(folder, "git", "rev-parse", "HEAD").strip()
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
@@ -49,13 +49,13 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
 
-def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
+def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
-    assert images == "trained on     100 drawn pictures of 10 classes, 1 epoch"
-    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other drawn pictures"
+    assert images == "trained on     100 generated images of 10 classes, 1 epoch"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other generated images"
     assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
     assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
     assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())
@@ -144,7 +144,7 @@ def test_seeds(project: Path) -> None:
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
 
 
-def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:
+def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
     row = next(line for line in table if line.strip().startswith("waiting"))

@@ -1,4 +1,4 @@
-"""Training that is killed, stopped, spoilt or doubled, in real processes; it must end with the same bytes."""
+"""Training that is killed, stopped, damaged or run twice, in real processes. It must always end with the same bytes."""
 
 import argparse
 import fcntl
@@ -80,7 +80,7 @@ def resumable(stopped: Path, tmp_path: Path) -> Path:
 
 
 def times(folder: Path) -> list[int]:
-    """When each output was written."""
+    """Return when each output was written."""
     files = [folder / "models" / "alexnet.ckpt", *(folder / "metrics").iterdir(), *(folder / "dvclive").rglob("*.*")]
     return [path.stat().st_mtime_ns for path in files]
 
@@ -273,7 +273,7 @@ def test_a_state_of_another_training_is_not_picked_up(resumable: Path, whole: st
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has one thread count")
 def test_threads_are_part_of_what_identifies_a_training(workspace: Path) -> None:
-    """Another number can round differently."""
+    """With another number of threads, results can be rounded differently."""
     change(workspace, train={"threads": 2})
     run(workspace, *TRAIN)
     assert json.loads((workspace / "metrics" / "timing.json").read_text(encoding="utf-8"))["threads"] == 2
@@ -286,7 +286,7 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
     wait_for(first, "epoch: 1 step: 1,")
     first.send_signal(signal.SIGSTOP)  # however long the second takes to come as far
     second = start(workspace, *TRAIN)
-    wait_for(second, "another process runs this very training")
+    wait_for(second, "another process runs the same training")
     first.send_signal(signal.SIGCONT)
     first.communicate()
     assert first.returncode == 0
@@ -306,7 +306,7 @@ def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -
     wait_for(first, "epoch: 1 step: 3,")
     first.send_signal(signal.SIGSTOP)
     second = start(workspace, "dvc", "repro", "train")
-    wait_for(second, "another process runs this very training")
+    wait_for(second, "another process runs the same training")
     first.send_signal(signal.SIGCONT)
     first.communicate()
     output, _ = second.communicate()
@@ -324,7 +324,7 @@ def test_a_running_training_is_neither_started_again_nor_cleared(workspace: Path
     assert states(workspace) == before
     hurry = "import alexnet.training.state, stages.__main__ as stages; alexnet.training.state.LOCK_SECONDS = 1; "
     output = run(workspace, "python", "-c", hurry + "stages.main(['train'])", code=2)
-    assert output.splitlines()[-1].startswith("ERROR: another process runs this very training")
+    assert output.splitlines()[-1].startswith("ERROR: another process runs the same training")
     first.kill()
     first.communicate()
 
@@ -351,7 +351,7 @@ def test_a_read_only_folder_is_one_line(name: str, workspace: Path) -> None:
     folder = workspace / name
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o555)
-    # Root may write everywhere, unless this is taken from it.
+    # Root may write everywhere, unless it gives up this capability.
     as_others = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
     output = run(workspace, *as_others, *TRAIN, code=1)
     folder.chmod(0o755)
@@ -362,7 +362,7 @@ def test_a_read_only_folder_is_one_line(name: str, workspace: Path) -> None:
     assert no_outputs(workspace)
 
 
-def test_a_loss_that_is_lost_is_one_line(workspace: Path) -> None:
+def test_a_loss_that_is_nan_is_one_line(workspace: Path) -> None:
     change(workspace, train={"learning_rate": 1e20}, run={"save_checkpoint_steps": "epoch"})
     output = run(workspace, *TRAIN, code=2)
     error = output.splitlines()[-1]
@@ -408,7 +408,7 @@ STATE = ".dvc/tmp/alexnet/0123456789abcdef"
         (".dvc/tmp/exps/tmpabc/file", "", ".dvc/tmp/exps/tmpabc  temporary experiment"),
     ],
 )
-def test_whatever_was_left_is_one_line_and_cleared(
+def test_leftovers_are_one_line_each_and_cleared(
     name: str,
     content: str,
     line: str,

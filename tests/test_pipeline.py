@@ -1,4 +1,4 @@
-"""The pipeline as a user runs it: a repository of its own, DVC, an archive served on loopback."""
+"""The pipeline as a user runs it: in a repository of its own, with DVC, and with an archive from a local server."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def project(original: Path, tmp_path: Path) -> Path:
 
 
 def ran(output: str) -> list[str]:
-    """The stages whose commands were run."""
+    """Return the stages whose commands were run."""
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
@@ -194,7 +194,7 @@ def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
     modules = {module for module in imported if module.name != "__init__.py"}
     for dep in deps:
         assert any(module.is_relative_to(dep) for module in modules), f"{dep} is not used"
-    # What can only refuse or mask a value, with what only it imports, is no dep; nor are the packages (see dvc.yaml).
+    # Code that can only refuse or mask a value, and code that only it imports, is not a dep; see dvc.yaml.
     free = {
         Path("stages/params.py"),
         Path("alexnet/model/registry.py"),
@@ -257,7 +257,7 @@ def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
 
 
 def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
-    # It must run the code of its own copy: the commit's, not what the workspace has turned into meanwhile.
+    # The experiment must run the code of its own copy, not that of the workspace, which has changed in the meantime.
     run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
     (project / "alexnet" / "training" / "loop.py").write_text("raise SystemExit('the code of the workspace was run')\n")
     run(project, "dvc", "queue", "start")

@@ -1,4 +1,4 @@
-"""`python -m alexnet predict` as users run it, beside nothing but the library."""
+"""`python -m alexnet predict` as users run it, in a folder that has only the library."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def folder(network: Any, module_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(network: Any) -> list[dict[str, float]]:
-    """Of each image its three likeliest classes, from the evaluation's logits."""
+    """The three likeliest classes of each image, from the logits of the evaluation."""
     answers = softmax(logits_of(network, IMAGES, 3))
     order = np.argsort(-answers, axis=1)[:, :3]
     assert len(np.unique(order[:, 0])) > 1
@@ -74,7 +74,7 @@ def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, floa
     assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
 
 
-def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
+def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
     shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
     done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
@@ -85,9 +85,9 @@ def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expe
     assert done.stdout.decode().splitlines() == answers
     assert done.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
-        "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
+        "ERROR: notes.txt: not an image in a supported format (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
-        "ERROR: cut.png: an image that cannot be read: Truncated File Read",
+        "ERROR: cut.png: the image cannot be read: Truncated File Read",
     ]
 
 
@@ -98,7 +98,7 @@ def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dic
     assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
     document = json.loads(done.stdout)
     assert document["failures"] == [
-        {"image": "notes.txt", "error": "no image of a format that is read (" + READ + ")"},
+        {"image": "notes.txt", "error": "not an image in a supported format (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
         {"image": "\x1b\n\\udcff.png", "error": "cannot be read: No such file or directory"},
     ]
@@ -132,7 +132,7 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
     ],
 )
-def test_a_model_that_cannot_be_asked_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
+def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
     done = predict(folder, "0.png", "--json", *arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     (told,) = done.stderr.decode().splitlines()
@@ -151,7 +151,7 @@ def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
     assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
 
 
-def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
+def test_an_output_that_is_nan_is_refused(network: Any) -> None:
     huge = varied(10, 67, 67)
     huge.fc2.weight.set_data(ms.Tensor(np.full(huge.fc2.weight.shape, 3e38, np.float32)))
     huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 32))))

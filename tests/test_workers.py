@@ -1,4 +1,4 @@
-"""Data-parallel training, for real: `msrun` with two workers on the CPU."""
+"""Data-parallel training with the real `msrun`, by two workers on the CPU."""
 
 import csv
 import signal
@@ -47,7 +47,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def worker(folder: Path, rank: int) -> psutil.Process:
-    """The process of a worker that trains in a folder."""
+    """Return the process of a worker that trains in a folder."""
     (found,) = (
         process
         for process in trainers(folder)
@@ -65,7 +65,7 @@ def test_two_workers_agree_with_one(original: Path, two: Path, tmp_path: Path) -
 
 
 def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None:
-    # After one step on all images, the mean of the halves' means is the mean over all.
+    # After one step on all images, the mean of the means of both halves is the mean over all images.
     means = []
     for workers in (1, 2):
         folder = duplicate(original, tmp_path / str(workers))
@@ -86,8 +86,8 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     error = output.splitlines()[-1]
-    assert error.startswith("ERROR: worker 1 died, its log is ")
-    assert Path(workspace, error.split("its log is ")[1].split(";")[0]).is_file()
+    assert error.startswith("ERROR: worker 1 died, see ")
+    assert Path(workspace, error.split("died, see ")[1].split(";")[0]).is_file()
     assert "Traceback" not in output
     assert trainers(workspace) == []
     assert no_outputs(workspace)

@@ -1,4 +1,4 @@
-"""Copies of the project to run in: the commands, the parameters of a tiny problem, git and DVC."""
+"""Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
 import os
 import re
@@ -23,7 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "evaluate": {"threads": 1},
     "run": {"log_steps": 1, "save_checkpoint_steps": 1},
 }
-"""Ten steps on the smallest network, on one core, with the state saved after each."""
+"""Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 NARROWER = 8
 """How many times as many channels the project's convolutions have as narrow ones; of hidden units, its square."""
@@ -36,7 +36,7 @@ SITE_CACHE = "DVC_SITE_CACHE_DIR"
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
-    """Change values of a folder's params.yaml."""
+    """Change values in the params.yaml of a folder."""
     path = folder / "params.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, changes in sections.items():
@@ -106,7 +106,7 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
-    """Run a command in a folder to its end; return what it printed. Asserts its exit code, unless it is None."""
+    """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
     output, _ = process.communicate(timeout=600)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
@@ -122,13 +122,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def commit(folder: Path, message: str = "a change") -> None:
-    """Commit all that is not ignored."""
+    """Commit everything that is not ignored."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
 def repository(folder: Path) -> Path:
-    """Make a copy of the project as a git repository of its own, everything committed."""
+    """Make a copy of the project as a git repository of its own, in which everything is committed."""
     copy(folder)
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     run(folder, "git", "config", "user.name", "tester")
