@@ -316,8 +316,8 @@ def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -
 
 
 def test_a_running_training_is_neither_started_again_nor_cleared(workspace: Path) -> None:
-    first = start(workspace, *TRAIN, pause=5)
-    wait_for(first, "epoch: 1 step: 1,")
+    first = start(workspace, *TRAIN, pause=1)
+    wait_for(first, "epoch: 1 step: 2,")
     first.send_signal(signal.SIGSTOP)
     before = states(workspace)
     assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
