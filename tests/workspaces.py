@@ -1,5 +1,6 @@
 """Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
+import json
 import os
 import re
 import shutil
@@ -98,10 +99,9 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
         cwd=folder,
         env=environment() | {PAUSE: str(pause)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **options,
+        **{"stderr": subprocess.STDOUT} | options,
     )
 
 
@@ -111,6 +111,11 @@ def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> st
     output, _ = process.communicate(timeout=600)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
+
+
+def read_json(folder: Path, *command: str) -> Any:
+    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
