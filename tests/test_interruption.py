@@ -171,7 +171,7 @@ def test_a_closed_terminal_saves_the_state(workspace: Path, whole: str) -> None:
     (trainer,) = trainers(workspace)
     os.close(terminal)
     wait_until(lambda: not alive(trainer))
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     assert len(states(workspace)) == 1
     assert no_outputs(workspace)
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
@@ -522,6 +522,6 @@ def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> 
     wait_for(shell, "epoch: 1 step: 1,")
     (trainer,) = trainers(workspace)
     os.kill(shell.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(trainer), seconds=120)
+    wait_until(lambda: not alive(trainer))
     shell.communicate()
     assert outputs(workspace) == whole

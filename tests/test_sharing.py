@@ -82,7 +82,7 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.threads=1", "-S", "evaluate.threads=1"]
     run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep)
     run(clone, "dvc", "queue", "start", "-j", "2")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (status := run(clone, "dvc", "queue", "status")).count("Success") < 3:
         assert "Failed" not in status
         assert time.monotonic() < deadline, status

@@ -108,7 +108,7 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
     """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=900)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
 
@@ -118,7 +118,7 @@ def read_json(folder: Path, *command: str) -> Any:
     return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until a condition holds. Asserts that it does in time."""
     deadline = time.monotonic() + seconds
     while not condition():
