@@ -57,9 +57,9 @@ def copy(folder: Path, hidden_units: int = 256) -> Path:
 
 def environment() -> dict[str, str]:
     """Return the environment of a new user's shell, with this Python first on PATH."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GLOG_", "MS_"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GLOG_", "MS_"))}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    return variables | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def start(folder: Path, *command: str, **options: Any) -> "subprocess.Popen[str]":
