@@ -23,9 +23,15 @@ def split(images: int) -> Split:
 
 
 def write(folder: Path, images: int) -> None:
-    """Write this many images, at least five, as CIFAR-10's training files."""
+    """Write this many images, at least five, as CIFAR-10's training files. Files with equal content are hard links."""
     data = split(images)
     records = np.concatenate([data.labels[:, None].astype(np.uint8), data.images.reshape(images, -1)], axis=1)
     folder.mkdir(parents=True, exist_ok=True)
+    written: dict[bytes, Path] = {}
     for name, part in zip(cifar10.TRAIN_FILES, np.array_split(records, len(cifar10.TRAIN_FILES)), strict=True):
-        (folder / name).write_bytes(part.tobytes())
+        path, content = folder / name, part.tobytes()
+        if content in written:
+            path.hardlink_to(written[content])
+        else:
+            path.write_bytes(content)
+            written[content] = path

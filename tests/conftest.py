@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,24 @@ import pytest
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
-from tests import archives
+from tests import archives, workspaces
+from tests.networks import narrow
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LONGEST_FIRST = (
+    "test_interruption.py",
+    "test_sharing.py",
+    "test_experiments.py",
+    "test_pipeline.py",
+    "test_workers.py",
+    "test_commands.py",
+    "test_report.py",
+    "test_benchmarks.py",
+    "test_chaos.py",
+    "test_kernels.py",
+)
+"""The files that take longest. They are started first, so that both test processes end at about the same time."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -27,6 +43,22 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use a temporary home folder for all processes, so that they neither read nor change the user's."""
+    if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
+        home = tempfile.mkdtemp(prefix="home-of-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            del os.environ[name]
+        os.environ |= {"HOME": home, workspaces.SITE_CACHE: os.path.join(home, "dvc")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest."""
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +81,23 @@ def network() -> Any:
     return AlexNet(10, 67, 99, 0.25, seed=1)
 
 
+@pytest.fixture(scope="module")
+def narrow_network() -> Iterator[Any]:
+    """The same network, but narrow. So is each AlexNet that this process makes while the tests of the file run."""
+    from alexnet.model.networks.alexnet import AlexNet
+
+    with narrow():
+        yield AlexNet(10, 67, 99, 0.25, seed=1)
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the tests of one file share. It is removed after the last of them, which pytest would not do."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return archives.write(tmp_path / "small.tar.gz", archives.files())
@@ -56,11 +105,12 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder with the stages, the library and params.yaml, and nothing else."""
+    """A folder with the stages, the library with a narrow network and params.yaml, and nothing else."""
     folder = tmp_path / "workspace"
     for name in ("stages", "alexnet"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", folder)
+    workspaces.make_narrow(folder)
     return folder
 
 

@@ -1,12 +1,34 @@
-"""A network whose outputs differ from image to image, and images for it."""
+"""A network whose outputs differ from image to image, images for it, and a network that takes little space."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mindspore as ms
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from alexnet.archive.generated import draw
 from alexnet.evaluation.evaluate import logits_of
+from alexnet.model import alexnet_layers
+from alexnet.model.networks import alexnet
 from alexnet.model.networks.alexnet import AlexNet
+from tests.workspaces import NARROWER
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """Make each AlexNet of this process narrow, so that its checkpoint takes a few hundred kB instead of 90 MB."""
+    convolutions = tuple(
+        layer._replace(out_channels=layer.out_channels // NARROWER) for layer in alexnet_layers.CONVOLUTIONS
+    )
+    hidden_units = alexnet_layers.HIDDEN_UNITS // NARROWER**2
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (alexnet_layers, alexnet):
+            patch.setattr(module, "CONVOLUTIONS", convolutions)
+            patch.setattr(module, "HIDDEN_UNITS", hidden_units)
+        patch.setattr(AlexNet, "dropout_shape", (alexnet_layers.DROPOUT_LAYERS, hidden_units))
+        yield
 
 
 def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
@@ -15,7 +37,7 @@ def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
     for name, parameter in network.parameters_and_names():
         deviation = np.sqrt(2 / np.prod(parameter.shape[1:])) if name.endswith("weight") else 0.1
         parameter.set_data(ms.Tensor(rng.normal(0, deviation, parameter.shape).astype(np.float32)))
-    logits = logits_of(network, photographs(100), 100)  # each class's to mean 0 and deviation 1, lest one wins always
+    logits = logits_of(network, photographs(100), 100)  # scaled to mean 0 and deviation 1, so that every class can win
     scale, mean = logits.std(axis=0), logits.mean(axis=0)
     network.fc3.weight.set_data(ms.Tensor(network.fc3.weight.asnumpy() / scale[:, None]))
     network.fc3.bias.set_data(ms.Tensor((network.fc3.bias.asnumpy() - mean) / scale))

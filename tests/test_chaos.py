@@ -19,7 +19,7 @@ import pytest
 from alexnet.kernels import onednn
 from alexnet.runtime.processes import alive
 from tests import workspaces
-from tests.test_interruption import HOLD_TIMES, without_times
+from tests.trainings import HOLD_TIMES, duplicate, without_times
 from tests.workspaces import change, run, wait_until
 
 KILLS = int(os.environ.get("KILLS", 0))
@@ -68,9 +68,9 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(module_path: Path) -> Path:
     """The project with a tiny problem. For the short run, its data are already verified."""
-    folder = workspaces.repository(tmp_path_factory.mktemp("repository") / "alexnet")
+    folder = workspaces.repository(module_path / "alexnet")
     if not KILLS:
         run(folder, "dvc", "repro", "verify")
     return folder
@@ -82,15 +82,15 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
         pytest.skip("oneDNN is not installed")
     change(repository, train={"kernels": kernels})
     start = time.monotonic()
-    alone = Path(shutil.copytree(repository, tmp_path / "alone", symlinks=True))  # each has its own .dvc/cache
+    alone = duplicate(repository, tmp_path / "alone")  # each has its own .dvc/cache
     run(alone, *REPRO)
     expected, seconds = result(alone), time.monotonic() - start
     seed = time.time_ns() if KILLS else 1
     chance = random.Random(seed)  # noqa: S311  # no secret
-    events = [f"seed {seed}"]
+    done = [f"seed {seed}"]
     kills = 0
     while kills < max(1, KILLS // 2):
-        folder = Path(shutil.copytree(repository, tmp_path / "killed", symlinks=True))
+        folder = duplicate(repository, tmp_path / "killed")
         for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
             with (tmp_path / "log").open("wb") as log:
                 dvc = subprocess.Popen(
@@ -105,11 +105,11 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
                 dvc.wait(chance.uniform(0, seconds))
                 break
             except subprocess.TimeoutExpired:
-                events.append(kill(dvc, chance))
+                done.append(kill(dvc, chance))
                 kills += 1
                 dvc.wait(300)
-        print(*events[-6:], sep="; ", flush=True)
+        print(*done[-6:], sep="; ", flush=True)
         run(folder, *REPRO)
-        assert result(folder) == expected, events
+        assert result(folder) == expected, done
         wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
         shutil.rmtree(folder)

@@ -21,6 +21,11 @@ Weights = dict[str, NDArray[np.float32]]
 SHAPES = {"conv1.weight": (2, 1, 3, 3), "conv1.bias": (2,), "fc1.weight": (4, 3), "fc1.bias": (4,)}
 
 
+@pytest.fixture
+def network(narrow_network: Any) -> Any:
+    return narrow_network
+
+
 def cell(bias: bool = True) -> Any:
     """A network with one convolution and one fully connected layer, which have the names of AlexNet's layers."""
     layers = OrderedDict(conv1=nn.Conv2d(1, 2, 3, has_bias=bias), fc1=nn.Dense(3, 4))
@@ -175,7 +180,7 @@ def test_an_image_size_that_contradicts_the_checkpoint_is_refused(
             for value in (np.nan, np.inf, 67.5, 96.0, 0, -1, True, 2**40)
         ),
         *(({"settings.batch_norm": np.array(value)}, "expected true or false") for value in (2, -1, np.nan, 0.5)),
-        ({"fc3.weight": np.full((10, 4096), np.nan, np.float32)}, "NaN"),
+        ({"fc3.weight": np.full((10, 64), np.nan, np.float32)}, "NaN"),
     ],
 )
 def test_a_checkpoint_that_contradicts_itself_is_refused(

@@ -14,19 +14,19 @@ from tests.workspaces import environment, run
 from tools import seeds
 
 TINY = {
-    "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
+    "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Parameters for a training of five steps on generated images."""
+"""Parameters for a training of five steps on generated images. The MD5 does not apply to these."""
 
 NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo(module_path: Path) -> tuple[Path, str]:
     """A repository in which the demo has run, and its output."""
-    folder = tmp_path_factory.mktemp("a folder") / "Übung 数据"
-    folder.mkdir()
+    folder = module_path / "a folder" / "Übung 数据"
+    folder.mkdir(parents=True)
     workspaces.repository(folder)
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     workspaces.commit(folder, "a tiny demo")
@@ -44,7 +44,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
         file: json.loads(run(folder, "git", "show", f"{reference}:metrics/{file}.json"))
-        for file in ("train", "eval", "timing")
+        for file in ("data", "train", "eval", "timing")
     }
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
@@ -63,6 +63,7 @@ def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     assert "make recipe NAME=five-minutes" in real
     assert "<html" in (folder / "report-demo" / "index.html").read_text(encoding="utf-8")
     assert not any(noise in output for noise in NOISE)
+    assert all(found[name]["generated"] is True for name in ("data", "train", "eval"))
 
 
 def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str]) -> None:
@@ -118,15 +119,15 @@ def test_seeds(project: Path) -> None:
         "2",
         "--format",
     ]
-    result = subprocess.run(
+    done = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
-    found = json.loads(result.stdout)
+    found = json.loads(done.stdout)
     assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
     one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
     assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
     assert one["params"]["train"]["learning_rate"] == 0.01
-    assert result.stderr.count("Running stage 'train'") == 2
+    assert done.stderr.count("Running stage 'train'") == 2
     metrics = {
         "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
         "test_loss": [run["eval"]["loss"] for run in (one, two)],

@@ -20,7 +20,6 @@ from alexnet.evaluation.calibration import softmax
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.inference import export
 from alexnet.inference.classifier import Classifier
-from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from alexnet.model.checkpoint import load_network, save_weights
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
@@ -37,9 +36,14 @@ SHARED = (1, 7, 100)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(narrow_network: Any) -> Any:
+    return narrow_network
+
+
+@pytest.fixture(scope="module")
+def folder(network: Any, module_path: Path) -> Path:
     """A workspace in which the stage has exported a network of twelve outputs."""
-    folder = workspaces.copy(tmp_path_factory.mktemp("exported") / "alexnet", HIDDEN_UNITS)
+    folder = workspaces.copy(module_path / "alexnet")
     save_weights(varied(12, 67, 99), folder / "models" / "alexnet.ckpt")
     assert run(folder, "python", "-m", "stages", "export") == ""
     return folder
@@ -115,7 +119,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", ["none", "the zoo's"])
 def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network: Any, tmp_path: Path) -> None:
-    folder = workspaces.copy(tmp_path / "alexnet", HIDDEN_UNITS)
+    folder = workspaces.copy(tmp_path / "alexnet")
     checkpoint = folder / "models" / "alexnet.ckpt"
     if content == "the zoo's":
         ms.save_checkpoint(network, str(checkpoint))
@@ -146,8 +150,9 @@ def test_both_files_appear_or_none(network: Any, tmp_path: Path, monkeypatch: py
 def test_a_network_too_large_for_one_file_is_refused(
     write: Any, network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LIMIT", 1_000_000)
+    monkeypatch.setattr(export, "LIMIT", 100_000)
+    size = sum(4 * parameter.size for parameter in network.get_parameters())
     with pytest.raises(InputError) as caught:
         write(Classifier(network), tmp_path / "a")
-    one_line(caught, "parameters take 90", "at most 1000000", "image_height")
+    one_line(caught, f"parameters take {size} bytes", "at most 100000", "image_height")
     assert not list(tmp_path.iterdir())

@@ -9,11 +9,10 @@ from alexnet.archive.verify import verify
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(module_path: Path) -> Path:
     """The verified folders of a generated archive, `train` and `test`."""
-    folder = tmp_path_factory.mktemp("generated")
-    generated.write_archive(folder / "archive.tar.gz", 1000, 500)
-    return folder
+    generated.write_archive(module_path / "archive.tar.gz", 1000, 500)
+    return module_path
 
 
 def test_the_archive_passes_verify(folder: Path) -> None:

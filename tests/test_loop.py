@@ -19,10 +19,18 @@ from alexnet.training.loop import train
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step
+from tests.networks import narrow
 
 HALF, ONEDNN = Kernels("mindspore", "O2"), Kernels("onednn")
 RNG = np.random.default_rng(0)
 SPLIT = Split(RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12, dtype=np.int32) % 10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> Iterator[None]:
+    """Let these trainings use little memory, because this process does not release any."""
+    with narrow():
+        yield
 
 
 def network(dropout_rate: float = 0, kernels: Kernels = MINDSPORE) -> AlexNet:
@@ -177,8 +185,8 @@ def test_mixed_precision_is_applied() -> None:
 def test_only_convolutions_and_fully_connected_layers_have_mixed_precision() -> None:
     trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1, kernels=HALF)
     for number, layer in enumerate(CONVOLUTIONS, 1):
-        channels = layer.out_channels
         convolution, normalisation = getattr(trained, f"conv{number}"), getattr(trained, f"bn{number}")
+        channels = convolution.out_channels
         pool = getattr(trained, f"block{number}").pool
         maps = ms.ops.ones((2, convolution.in_channels, 15, 15))
         assert convolution(maps).dtype == ms.float16

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from tests import workspaces
+from tests.trainings import duplicate, without_times
 from tests.workspaces import ROOT, change, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
@@ -21,14 +23,15 @@ STAGES = ("download", "verify", "train", "evaluate", "report", "export")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def served(module_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a real HTTP server, and the folder that it serves."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    folder = tmp_path_factory.mktemp("served")
+    folder = module_path / "served"
+    folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", folder
@@ -36,10 +39,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 
 @pytest.fixture(scope="module")
-def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(served: tuple[str, Path], module_path: Path) -> Path:
     """A repository whose pipeline has run once, with its results committed."""
     address, served_folder = served
-    folder = workspaces.repository(tmp_path_factory.mktemp("project") / "alexnet")
+    folder = workspaces.repository(module_path / "project" / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
     digest = md5(Path(archive).read_bytes(), usedforsecurity=False).hexdigest()
     change(folder, data={"urls": [f"{address}/cifar-10-binary.tar.gz"], "md5": digest})
@@ -52,7 +55,7 @@ def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def project(original: Path, tmp_path: Path) -> Path:
     """A copy of that repository, which the test may change."""
-    return Path(shutil.copytree(original, tmp_path / "alexnet", symlinks=True))
+    return duplicate(original, tmp_path)
 
 
 def ran(output: str) -> list[str]:
@@ -62,7 +65,8 @@ def ran(output: str) -> list[str]:
 
 def changed(folder: Path) -> set[str]:
     """Return the stages that are changed before `dvc repro` runs any of them."""
-    return set(json.loads(run(folder, "dvc", "status", "--json")))
+    with Repo(str(folder)) as repo:  # as `dvc status`, without starting a process
+        return {name.rpartition(":")[2] for name in repo.status()}
 
 
 def metrics(folder: Path, name: str) -> dict[str, Any]:
@@ -107,6 +111,14 @@ def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
     small |= curves | {"dvclive/metrics.json", "plots/confusion.csv"}
     assert tracked == small | {"data/.gitignore", "models/.gitignore"}
     assert run(original, "git", "status", "--short") == ""
+
+
+def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
+    before = (project / "dvc.lock").read_text(encoding="utf-8")
+    output = run(project, "dvc", "repro", "--force")
+    assert "epoch: 2 step: 5, loss is" in output, "it must train, not take the result from the run cache"
+    after = (project / "dvc.lock").read_text(encoding="utf-8")
+    assert without_times(after) == without_times(before)
 
 
 def test_only_headlines_are_metrics(original: Path) -> None:
@@ -162,13 +174,6 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
     assert changed(project) == stages
 
 
-def test_learning_rate_reruns_train_and_what_follows(project: Path) -> None:
-    before = metrics(project, "train")["train_loss"]
-    change(project, train={"learning_rate": 0.05})
-    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
-    assert metrics(project, "train")["train_loss"] != before
-
-
 def test_evaluate_batch_size_reruns_only_evaluate_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
@@ -213,12 +218,13 @@ def test_the_code_deps_are_few() -> None:
 def test_metrics_diff_between_branches(project: Path) -> None:
     run(project, "git", "checkout", "--quiet", "-b", "faster")
     change(project, train={"learning_rate": 0.05})
-    run(project, "dvc", "repro")
+    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
     workspaces.commit(project)
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "faster"))
     loss = difference["metrics/train.json"]["train_loss"]
     assert loss["new"] == metrics(project, "train")["train_loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
+    assert loss["diff"] != 0
 
 
 def test_an_experiment_changes_a_parameter(project: Path) -> None:
@@ -284,14 +290,6 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
         assert f'"title": {{"text": "{title}"' in content
         for label in (x, y):
             assert f'"title": "{label}"' in content
-
-
-def test_the_metrics_say_that_the_data_are_generated(tmp_path: Path) -> None:
-    folder = workspaces.repository(tmp_path / "alexnet")
-    run(folder, "dvc", "exp", "run", "-S", "data.urls=[generated]", "-S", "data.md5=c32a1d4ab5d03f1284b67883e8d87530")
-    assert metrics(folder, "data")["generated"] is True
-    assert metrics(folder, "train")["generated"] is True
-    assert metrics(folder, "eval")["generated"] is True
 
 
 def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:

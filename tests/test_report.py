@@ -109,9 +109,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(module_path: Path) -> dict[str, Path]:
     """The folder of each case."""
-    folders = {case: tmp_path_factory.mktemp("case") / "report" for case in CASES}
+    folders = {case: module_path / str(number) / "report" for number, case in enumerate(CASES)}
     for case, folder in folders.items():
         write_report(CASES[case], folder)
     return folders
