@@ -223,7 +223,7 @@ def saved(network: Any, module_path: Path) -> Path:
 
 @pytest.fixture
 def checkpoint(saved: Path, small: Path) -> Path:
-    """The network's checkpoint in the workspace; it is the file that all tests share, and not to be written to."""
+    """The checkpoint of the network in the workspace. All tests share this file, so none may write to it."""
     path = small / "models" / "alexnet.ckpt"
     path.parent.mkdir()
     path.hardlink_to(saved)

@@ -119,15 +119,15 @@ def test_seeds(project: Path) -> None:
         "2",
         "--format",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
-    found = json.loads(done.stdout)
+    found = json.loads(result.stdout)
     assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
     one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
     assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
     assert one["params"]["train"]["learning_rate"] == 0.01
-    assert done.stderr.count("Running stage 'train'") == 2
+    assert result.stderr.count("Running stage 'train'") == 2
     metrics = {
         "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
         "test_loss": [run["eval"]["loss"] for run in (one, two)],
