@@ -30,7 +30,7 @@ MOST_KILLS_OF_A_RUN = 5
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What must not differ: what dvc.lock says, and each output's digest."""
+    """Return what must not differ: the content of dvc.lock, and the digest of each output."""
     assert not list(folder.rglob("*.partial"))
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     digests = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
@@ -39,7 +39,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def kill(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> str:
-    """Send a signal to the group, to DVC or to the stage, where one is running; return what was done."""
+    """Send a signal to the process group, to DVC or to the running stage; return a description of it."""
     number, whom = chance.choice(SIGNALS), chance.choice(("group", "DVC", "stage"))
     try:
         below = psutil.Process(dvc.pid).children(recursive=True)
@@ -69,7 +69,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def repository(module_path: Path) -> Path:
-    """The project with a tiny problem; for the short run, with its data verified."""
+    """The project with a tiny problem. For the short run, its data are already verified."""
     folder = workspaces.repository(module_path / "alexnet")
     if not KILLS:
         run(folder, "dvc", "repro", "verify")
@@ -87,7 +87,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     expected, seconds = result(alone), time.monotonic() - start
     seed = time.time_ns() if KILLS else 1
     chance = random.Random(seed)  # noqa: S311  # no secret
-    done = [f"seed {seed}"]
+    events = [f"seed {seed}"]
     kills = 0
     while kills < max(1, KILLS // 2):
         folder = duplicate(repository, tmp_path / "killed")
@@ -105,11 +105,11 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
                 dvc.wait(chance.uniform(0, seconds))
                 break
             except subprocess.TimeoutExpired:
-                done.append(kill(dvc, chance))
+                events.append(kill(dvc, chance))
                 kills += 1
                 dvc.wait(300)
-        print(*done[-6:], sep="; ", flush=True)
+        print(*events[-6:], sep="; ", flush=True)
         run(folder, *REPRO)
-        assert result(folder) == expected, done
+        assert result(folder) == expected, events
         wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
         shutil.rmtree(folder)

@@ -19,14 +19,14 @@ TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Five steps on drawn pictures, which have no MD5 to be compared with."""
+"""Parameters for a training of five steps on generated images. The MD5 does not apply to these."""
 
 NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
 
 
 @pytest.fixture(scope="module")
 def demo(module_path: Path) -> tuple[Path, str]:
-    """A repository in which the demo has run, and what it printed."""
+    """A repository in which the demo has run, and its output."""
     folder = module_path / "a folder" / "Übung 数据"
     folder.mkdir(parents=True)
     workspaces.repository(folder)
@@ -41,7 +41,7 @@ def project(demo: tuple[Path, str]) -> Path:
 
 
 def measured(folder: Path, name: str) -> dict[str, Any]:
-    """What an experiment on HEAD left in metrics/, and its parameters."""
+    """Return the metrics and the parameters of an experiment on HEAD."""
     head = run(folder, "git", "rev-parse", "HEAD").strip()
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
@@ -51,13 +51,13 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
 
-def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
+def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
-    assert images == "trained on     100 drawn pictures of 10 classes, 1 epoch"
-    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other drawn pictures"
+    assert images == "trained on     100 generated images of 10 classes, 1 epoch"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other generated images"
     assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
     assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
     assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())
@@ -134,15 +134,15 @@ def test_seeds(project: Path) -> None:
         "2",
         "--format",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
-    found = json.loads(done.stdout)
+    found = json.loads(result.stdout)
     assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
     one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
     assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
     assert one["params"]["train"]["learning_rate"] == 0.01
-    assert done.stderr.count("Running stage 'train'") == 2
+    assert result.stderr.count("Running stage 'train'") == 2
     metrics = {
         "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
         "test_loss": [run["eval"]["loss"] for run in (one, two)],
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: P
     assert "Running stage" not in run(project, *command)
 
 
-def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:
+def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
     row = next(line for line in table if line.strip().startswith("waiting"))

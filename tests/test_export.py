@@ -1,4 +1,4 @@
-"""The exported files, made by the stage and run as other programs run them."""
+"""The exported files, written by the stage and run like in other programs."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from tests.workspaces import run
 IMAGES = photographs(100)
 NAMES = [*CLASS_NAMES, "class 10", "class 11"]
 SHARED = (1, 7, 100)
-"""Batch sizes that every file must take."""
+"""Batch sizes that every file must accept."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def folder(network: Any, module_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> NDArray[np.float64]:
-    """The probabilities as the evaluation's logits have them."""
+    """The probabilities that follow from the logits of the evaluation."""
     answers = softmax(logits_of(load_network(folder / "models" / "alexnet.ckpt"), IMAGES, 100))
     assert len(np.unique(answers.argmax(axis=1))) > 4
     return answers
@@ -67,7 +67,7 @@ def as_programs_have_them(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("batch", SHARED)
-def test_onnx_answers_as_mindspore(batch: int, session: Any, expected: NDArray[np.float64]) -> None:
+def test_onnx_agrees_with_mindspore(batch: int, session: Any, expected: NDArray[np.float64]) -> None:
     raw = as_programs_have_them(IMAGES)
     answers = np.concatenate([session.run(None, {"images": raw[i : i + batch]})[0] for i in range(0, 100, batch)])
     assert (answers.shape, answers.dtype) == ((100, 12), np.float32)
@@ -76,17 +76,17 @@ def test_onnx_answers_as_mindspore(batch: int, session: Any, expected: NDArray[n
 
 
 @pytest.mark.parametrize("batch", SHARED)
-def test_mindir_answers_as_mindspore(batch: int, folder: Path, expected: NDArray[np.float64]) -> None:
+def test_mindir_agrees_with_mindspore(batch: int, folder: Path, expected: NDArray[np.float64]) -> None:
     cell = nn.GraphCell(ms.load(str(folder / "models" / "alexnet.mindir")))
     answers = cell(ms.Tensor(as_programs_have_them(IMAGES[:batch]))).asnumpy()
     np.testing.assert_array_equal(answers.argmax(axis=1), expected[:batch].argmax(axis=1))
     assert np.abs(answers - expected[:batch]).max() < 1e-5
 
 
-def test_onnx_tells_what_it_takes_and_gives(session: Any, folder: Path) -> None:
-    (given,), (answer,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
-    assert (answer.name, answer.type, answer.shape) == ("probabilities", "tensor(float)", ["batch", 12])
+def test_onnx_describes_its_input_and_output(session: Any, folder: Path) -> None:
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
+    assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["batch", 12])
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == NAMES
     onnx.checker.check_model(folder / "models" / "alexnet.onnx", full_check=True)
@@ -131,7 +131,7 @@ def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network:
     assert set((folder / "models").iterdir()) == before
 
 
-def test_files_appear_both_or_none(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_files_appear_or_none(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 

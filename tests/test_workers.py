@@ -1,4 +1,4 @@
-"""Data-parallel training, for real: `msrun` with two workers on the CPU."""
+"""Data-parallel training with the real `msrun`, by two workers on the CPU."""
 
 import csv
 import signal
@@ -14,7 +14,7 @@ from tests.workspaces import change, run, start, wait_until
 
 @pytest.fixture(scope="module")
 def original(module_path: Path) -> Path:
-    """A workspace with its data verified, for twenty steps without dropout."""
+    """A workspace with verified data, for twenty steps without dropout."""
     return verified(
         module_path / "original" / "alexnet",
         model={"dropout_rate": 0, "batch_norm": False},
@@ -47,7 +47,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def worker(folder: Path, rank: int) -> psutil.Process:
-    """The process of a worker that trains in a folder."""
+    """Return the process of a worker that trains in a folder."""
     (found,) = (
         process
         for process in trainers(folder)
@@ -65,7 +65,7 @@ def test_two_workers_agree_with_one(original: Path, two: Path, tmp_path: Path) -
 
 
 def test_running_statistics_are_averaged(original: Path, tmp_path: Path) -> None:
-    # After one step on all images, the mean of the halves' means is the mean over all.
+    # After one step on all images, the mean of the means of both halves is the mean over all images.
     means = []
     for workers in (1, 2):
         folder = duplicate(original, tmp_path / str(workers))
@@ -83,11 +83,11 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     process = start(workspace, *TRAIN, pause=1)
     wait_for(process, "epoch: 1 step: 2,")
     worker(workspace, 1).kill()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     error = output.splitlines()[-1]
-    assert error.startswith("ERROR: worker 1 died, its log is ")
-    assert Path(workspace, error.split("its log is ")[1].split(";")[0]).is_file()
+    assert error.startswith("ERROR: worker 1 died, see ")
+    assert Path(workspace, error.split("died, see ")[1].split(";")[0]).is_file()
     assert "Traceback" not in output
     assert trainers(workspace) == []
     assert no_outputs(workspace)
@@ -98,13 +98,13 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     wait_for(process, "resuming after epoch 1 step")
     wait_for(process, "epoch: ")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 143
     assert "state saved: the same command resumes from there" in output
     assert states(workspace)[-1] != before[-1]
     assert trainers(workspace) == []
 
-    # As on two machines, worker 1 looks for the states where there are none.
+    # Worker 1 looks for the states in another folder, as it would on another machine.
     code = (
         "import os; from stages.__main__ import main; "
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
@@ -120,7 +120,7 @@ def test_workers_do_not_outlive_their_launcher(workspace: Path) -> None:
     process = start(workspace, *TRAIN, pause=2)
     wait_for(process, "epoch: 1 step: 1,")
     process.kill()
-    wait_until(lambda: trainers(workspace) == [], seconds=120)
+    wait_until(lambda: trainers(workspace) == [])
     assert no_outputs(workspace)
     assert states(workspace)
 
