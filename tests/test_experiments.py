@@ -79,7 +79,8 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
 
 
 def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
-    changes = ("-S", "data.urls=[archive.tar.gz]", "-S", "train.epoch_size=2", "-S", "train.learning_rate=0.05")
+    values = ("data.urls=[archive.tar.gz]", "data.md5=null", "train.epoch_size=2", "train.learning_rate=0.05")
+    changes = [part for value in values for part in ("-S", value)]
     output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *changes)
     found = measured(project, "other")
     assert (found["train"]["epochs"], found["params"]["train"]["learning_rate"]) == (2, 0.05)
@@ -109,7 +110,7 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
 
     drawing = ("python", "-m", "tools", "compare", "--figure", "accuracy.svg")
     output = run(project, *drawing)
-    assert output.splitlines()[-1] == "accuracy.svg: accuracy against cost of other", "the demo has drawn pictures"
+    assert output.splitlines()[-1] == "accuracy.svg: accuracy against cost of other", "the demo has generated images"
     assert "<svg" in (project / "accuracy.svg").read_text(encoding="utf-8")
     (project / "accuracy.svg").unlink()
     output = run(project, *drawing, "demo", code=2)

@@ -379,7 +379,10 @@ def test_training_images_of_another_form_are_refused(images: NDArray[np.float64]
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), augmented=images), tmp_path / "report")
     one_line(
-        caught, f"{images.dtype} of shape {images.shape}", "expected uint8 of shape (2, N, 3, 32, 32)", "train again"
+        caught,
+        f"{images.dtype} of shape {images.shape}",
+        "expected uint8 of shape (2, N, 3, 32, 32)",
+        "run dvc repro train",
     )
 
 

@@ -29,7 +29,7 @@ def draw(commits: list[dict[str, Any]], path: Path) -> list[str]:
 def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
     """Return the accuracies and costs of the experiments, those that differ in nothing but the seed together.
 
-    Left out are those that have not finished, those on drawn pictures, and those that were evaluated with mirror
+    Left out are those that have not finished, those on generated images, and those that were evaluated with mirror
     images: their accuracies cannot be compared with the others.
     """
     found: dict[tuple[str, str, str], dict[int, float]] = {}
