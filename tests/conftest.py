@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "test_benchmarks.py",
     "test_chaos.py",
     "test_kernels.py",
+    "test_loop.py",
 )
 """The files that take longest, and so should not be what one process is still busy with when the other has ended."""
 
