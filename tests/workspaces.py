@@ -27,13 +27,13 @@ TINY: dict[str, dict[str, Any]] = {
 """Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 NARROWER = 8
-"""How many times as many channels the project's convolutions have as narrow ones; of hidden units, its square."""
+"""A narrow network has the project's channels divided by this, and its hidden units divided by the square of this."""
 
 PAUSE = "PAUSE_BEFORE_STEP"
 """The environment variable that makes a training in a copy wait so many seconds before each of its steps."""
 
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
-"""The environment variable that names the folder in which DVC keeps what it knows of files, instead of /var/tmp/dvc."""
+"""The environment variable with the folder of DVC's database of files, by default /var/tmp/dvc."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def copy(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     make_narrow(folder)
-    # Several tests must do something while a training is on its way, however quick it is.
+    # Several tests must do something while a training runs, and it would end too soon.
     loop = folder / "alexnet" / "training" / "loop.py"
     replace(loop, r"(?<=\n)import time\n", "import os\nimport time\n")
     pause = f'    time.sleep(float(os.environ.get("{PAUSE}", 0)))'
@@ -114,7 +114,7 @@ def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> st
 
 
 def read_json(folder: Path, *command: str) -> Any:
-    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    """Run a command in a folder and return the JSON that it printed, without its standard error, DVC's progress."""
     return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
 
 
