@@ -33,7 +33,7 @@ LONGEST_FIRST = (
     "test_kernels.py",
     "test_loop.py",
 )
-"""The files that take longest. They are started first, so that both processes end at about the same time."""
+"""The files that take longest. They are started first, so that both test processes end at about the same time."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -47,8 +47,8 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set HOME to a temporary folder, so that tests read no settings of the user's and leave nothing behind."""
-    if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
+    """Use a temporary home folder for all processes, so that they neither read nor change the user's."""
+    if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
         home = tempfile.mkdtemp(prefix="home-of-tests-")
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
         for name in [name for name in os.environ if name.startswith("XDG_")]:
@@ -84,7 +84,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def narrow_network() -> Iterator[Any]:
-    """The same but narrow, like each AlexNet that this process makes during the tests of the file."""
+    """The same network, but narrow. So is each AlexNet that this process makes while the tests of the file run."""
     from alexnet.model.networks.alexnet import AlexNet
 
     with narrow():
@@ -93,7 +93,7 @@ def narrow_network() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for what the tests of one file share. It is removed after the last of them, which pytest does not do."""
+    """A folder that the tests of one file share. It is removed after the last of them, which pytest would not do."""
     folder = tmp_path_factory.mktemp("shared")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

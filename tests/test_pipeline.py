@@ -40,7 +40,7 @@ def served(module_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture(scope="module")
 def original(served: tuple[str, Path], module_path: Path) -> Path:
-    """A repository whose pipeline has run once, with all that came of it committed."""
+    """A repository whose pipeline has run once, with its results committed."""
     address, served_folder = served
     folder = workspaces.repository(module_path / "project" / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
@@ -54,7 +54,7 @@ def original(served: tuple[str, Path], module_path: Path) -> Path:
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
+    """A copy of that repository, which the test may change."""
     return duplicate(original, tmp_path)
 
 
@@ -64,7 +64,7 @@ def ran(output: str) -> list[str]:
 
 
 def changed(folder: Path) -> set[str]:
-    """The stages that `dvc repro` would find changed before it runs any."""
+    """Return the stages that are changed before `dvc repro` runs any of them."""
     with Repo(str(folder)) as repo:  # as `dvc status`, without starting a process
         return {name.rpartition(":")[2] for name in repo.status()}
 
@@ -174,7 +174,7 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
     assert changed(project) == stages
 
 
-def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
+def test_evaluate_batch_size_reruns_only_evaluate_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
     assert ran(run(project, "dvc", "repro")) == ["evaluate", "report"]
@@ -292,7 +292,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
             assert f'"title": "{label}"' in content
 
 
-def test_no_network_is_one_line_with_two_ways_on(project: Path) -> None:
+def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
     change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
     output = run(project, "dvc", "repro", code=255)
     assert output.count("http://127.0.0.1:9/cifar-10-binary.tar.gz: Connection refused") == 1

@@ -14,7 +14,7 @@ from tests.workspaces import change, run, start, wait_until
 
 @pytest.fixture(scope="module")
 def original(module_path: Path) -> Path:
-    """A workspace with its data verified, for twenty steps without dropout."""
+    """A workspace with verified data, for twenty steps without dropout."""
     return verified(
         module_path / "original" / "alexnet",
         model={"dropout_rate": 0, "batch_norm": False},
@@ -104,7 +104,7 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     assert states(workspace)[-1] != before[-1]
     assert trainers(workspace) == []
 
-    # As on two machines, worker 1 looks for the states where there are none.
+    # Worker 1 looks for the states in another folder, as it would on another machine.
     code = (
         "import os; from stages.__main__ import main; "
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "

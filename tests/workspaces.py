@@ -27,13 +27,13 @@ TINY: dict[str, dict[str, Any]] = {
 """Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 NARROWER = 8
-"""A narrow network has the project's channels divided by this, and its hidden units divided by the square of this."""
+"""The convolutions of a narrow network have this many times fewer channels, and its hidden layers the square of it."""
 
 PAUSE = "PAUSE_BEFORE_STEP"
-"""The environment variable that makes a training in a copy wait so many seconds before each of its steps."""
+"""The environment variable that makes a training in a copy wait before each step, for this many seconds."""
 
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
-"""The environment variable with the folder of DVC's database of files, by default /var/tmp/dvc."""
+"""The environment variable that names the folder for DVC's database of files, in place of /var/tmp/dvc."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
@@ -46,14 +46,14 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
 
 
 def copy(folder: Path) -> Path:
-    """Make a copy of all that belongs to the project, with a tiny archive, tiny parameters and a narrow network."""
+    """Make a copy of the project with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     make_narrow(folder)
-    # Several tests must do something while a training runs, and it would end too soon.
+    # Several tests must do something while a training is running, so they make it slower.
     loop = folder / "alexnet" / "training" / "loop.py"
     replace(loop, r"(?<=\n)import time\n", "import os\nimport time\n")
     pause = f'    time.sleep(float(os.environ.get("{PAUSE}", 0)))'
@@ -64,10 +64,10 @@ def copy(folder: Path) -> Path:
 
 
 def make_narrow(folder: Path) -> None:
-    """Make the AlexNet of a copy of the library as narrow as `tests.networks.narrow` makes that of this process.
+    """Make the AlexNet in a copy of the library as narrow as `tests.networks.narrow` makes it in this process.
 
-    A checkpoint of the project's takes 80 MB, and a state two or three times as much: most of a test's time would go
-    into writing files.
+    A checkpoint of the real network takes 80 MB, and a state two or three times as much, so a test would spend most of
+    its time writing files.
     """
     layers = folder / "alexnet" / "model" / "alexnet_layers.py"
     replace(layers, r"(?<=ConvolutionShape\()\d+", lambda found: str(int(found[0]) // NARROWER))
@@ -82,15 +82,17 @@ def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str
 
 
 def environment() -> dict[str, str]:
-    """What a new user's shell has, with this Python first on PATH."""
+    """Return the environment of a new user's shell, with this Python first on PATH."""
     dropped = ("DVC_", "GLOG_", "MS_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE}
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE
+    }
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    return variables | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command in a folder, in a session of its own, its output in one pipe.
+    """Start a command in a folder, in a session of its own, with all of its output in one pipe.
 
     A training that it starts waits for `pause` seconds before each step.
     """
