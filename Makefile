@@ -68,7 +68,7 @@ lock:
 	$(PYTHON) -m venv .venv
 
 # uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
-# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore, which takes 9 seconds instead of 3.
+# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore.
 define install
 	if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi
