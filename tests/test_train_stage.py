@@ -48,6 +48,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "crop_padding": 3,
         "flip": "random",
         "weight_init": "default",
+        "initial_weights": "a.ckpt",
         "learning_rate": 0.04,
         "lr_schedule": "step",
         "warmup_ratio": 0.1,
@@ -81,6 +82,7 @@ class Reached(Exception):  # noqa: N818  # how far a test goes
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml and training images in `images`, the working directory."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "a.ckpt").touch()
     put_training_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -108,6 +110,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
     watch(train, "Batches", lambda real, *arguments: real(*arguments))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
+    watch(train, "load_initial_weights", lambda *_: [])
     watch(loop, "train", reached)
     return calls
 
@@ -138,6 +141,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     name, arguments = taken["create"]["name"], taken["create"]["arguments"]
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
+    assert taken["load_initial_weights"] == {"network": taken["train"]["network"], "path": Path("a.ckpt")}
     asked = taken["train"]
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20

@@ -59,7 +59,8 @@ class Results:
     per_class: class name to accuracy.
     timing: `network`, its name as shown; `device_target`, `workers`, `threads`, `kernels`, `amp_level`,
         `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or branch and
-        when it `finished`, as shown; `versions` by package.
+        when it `finished`, as shown; `versions` by package; the `initial_weights_md5` of a training that started from a
+        checkpoint.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
     params: each section's parameters; `model` has `image_height` and `image_width`.
     """
