@@ -148,7 +148,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("alexnet/training/batches.py", {"train"}),
         ("alexnet/model/networks/alexnet.py", {"train", "evaluate", "export"}),
         ("alexnet/inference/classifier.py", {"export"}),
-        ("alexnet/inference/image_file.py", set()),
+        ("alexnet/inference/image_file.py", {"export"}),
         ("alexnet/archive/generated.py", {"download"}),
         ("alexnet/report/page.html.j2", {"report"}),
         ("alexnet/report/page.py", {"report"}),
