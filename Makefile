@@ -2,7 +2,7 @@
 # package index. make test: lint and tests. make repro: what params.yaml says, CIFAR-10 by default.
 # make recipe NAME=five-minutes: one of recipes/, as an experiment. make compare, or make compare ALL=1: the table of
 # experiments. make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown: a recipe with each seed.
-# make lock: requirements.txt and requirements-dev.txt anew, from requirements.in and requirements-dev.in.
+# make lock: requirements.txt and requirements-dev.txt anew, from versions.txt, requirements.in and requirements-dev.in.
 # make bench: how fast this machine is. make fuzz MINUTES=20: damaged inputs, for so long.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3

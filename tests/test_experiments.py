@@ -1,6 +1,7 @@
 """The commands that run experiments and compare them, in a folder whose path has a space and letters beyond ASCII."""
 
 import json
+import shutil
 import statistics
 import subprocess
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) 
     everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
     assert "  demo " in everything
     assert "older" not in everything
+
+
+def test_dvcs_own_command_works_with_its_cache_in_a_path_of_ascii(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "Übung").mkdir()
+    folder = Path(shutil.copytree(project, tmp_path / "Übung" / "alexnet", symlinks=True))
+    command = ("dvc", "exp", "run", "--temp", "download", "-S", "data.urls=[generated]")
+    output = run(folder, *command, code=255)
+    assert "'ascii' codec can't encode character" in output, "DVC does without; then docs/experiments.md can go"
+    shutil.move(folder / ".dvc" / "cache", tmp_path / "cache")
+    run(folder, "dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
+    assert "Ran experiment" in run(folder, *command)
 
 
 VALUES = {"test_accuracy": [0.75, 0.77], "minutes": [4.04, 4.26]}

@@ -145,6 +145,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
         ("stages/params.py", set()),
         ("stages/__main__.py", set()),
         ("stages/zoo_flags.py", set()),
+        ("versions.txt", {"train", "evaluate", "export"}),
         ("alexnet/training/batches.py", {"train"}),
         ("alexnet/model/networks/alexnet.py", {"train", "evaluate", "export"}),
         ("alexnet/inference/classifier.py", {"export"}),
