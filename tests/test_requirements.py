@@ -12,8 +12,8 @@ from alexnet.kernels import onednn
 from tests.workspaces import ROOT
 
 OWN = {"alexnet", "benchmarks", "stages", "tests", "tools"}
-OPTIONAL = {"torch"}
-"""What is only compared with, in a Python of its own."""
+OPTIONAL = {"onnxruntime", "torch"}
+"""What works without: `predict` says how to install the first; the second is compared with, in a Python of its own."""
 
 
 def normal(name: str) -> str:
