@@ -61,6 +61,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     before = git("rev-parse", "--quiet", "--verify", reference)
     if before:
         git("update-ref", "-d", reference)
+    print(f"Experiment {name}, in a copy of this folder, which stays as it is:\n")
     try:
         code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
     finally:
@@ -120,16 +121,19 @@ def dvc(*arguments: str) -> int:
     """Run a command of DVC and return its exit code; in this process, so that Ctrl-C does what it does under DVC.
 
     Two things differ from DVC 3.67's own command. It writes the copy's configuration in UTF-8: DVC writes it in ASCII,
-    which fails where the path of its cache has other letters. And it does not warn of each output that has not been
-    made yet, as all have not before the first run.
+    which fails where the path of its cache has other letters. And it names only the stages and what they print: it does
+    not warn of each output that has not been made yet, as all have not before the first run, nor speak of lock files,
+    nor tell how to apply the experiment.
     """
     import configobj
     from dvc.cli import main
     from dvc.repo.experiments.executor import local
+    from dvc.ui import ui
 
     local.ConfigObj = functools.partial(configobj.ConfigObj, encoding="utf-8")
-    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
-    logging.getLogger("dvc_data.hashfile.checkout").setLevel(logging.ERROR)
+    for name in ("dvc_data.index.checkout", "dvc_data.hashfile.checkout", "dvc.dvcfile"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ui.enable = lambda: None
     # Stages are run with the `python` found on PATH: this one.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     sys.stdout.flush()
