@@ -35,6 +35,8 @@ class OnnxClassifier:
         options = onnxruntime.SessionOptions()
         if hasattr(os, "sched_getaffinity"):  # by default, a thread for each core of the machine
             options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        # Copying the weights into another layout takes longer than computing an image without it.
+        options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 4  # a failure is raised as well
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
