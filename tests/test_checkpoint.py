@@ -28,7 +28,7 @@ def cell(bias: bool = True) -> Any:
     network: Any = nn.SequentialCell(layers)
     network.settings = {"name": "two layers", "image_height": 96, "rate": 0.1, "flag": True}
     network.optional_parameters = {"conv1.bias"}
-    network.output_parameters = {"fc1.weight", "fc1.bias"}
+    network.num_classes, network.output_parameters = 4, {"fc1.weight", "fc1.bias"}
     return network
 
 

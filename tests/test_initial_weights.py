@@ -17,7 +17,7 @@ from tests.test_interruption import TRAIN, no_outputs, outputs, wait_for
 from tests.workspaces import change, run, start
 
 STILL = {"learning_rate": 1e-40, "lr_schedule": "constant", "weight_decay": 0.0}
-"""A recipe that changes no weight, so that a training ends with those that it started from."""
+"""A recipe that changes no weight by more than 1e-30, so that a training ends with those that it started from."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,10 @@ def weights(path: Path) -> dict[str, Any]:
     return {name: value for name, value in read_checkpoint(path).items() if not name.startswith(SETTINGS)}
 
 
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.allclose(one, other, rtol=0, atol=1e-30)
+
+
 def digest(path: Path) -> str:
     return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
@@ -60,7 +64,7 @@ def test_the_weights_are_those_of_the_checkpoint(workers: int, workspace: Path) 
     assert output.count(f"starting from the weights of ten.ckpt, MD5 {file}\n") == 1
     expected, found = weights(workspace / "ten.ckpt"), weights(workspace / "models" / "alexnet.ckpt")
     assert expected.keys() == found.keys()
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert all(same(found[name], expected[name]) for name in expected)
     timing = json.loads((workspace / "metrics" / "timing.json").read_text(encoding="utf-8"))
     assert timing["initial_weights_md5"] == file
 
@@ -74,8 +78,8 @@ def test_a_checkpoint_of_the_zoos_with_other_classes(workspace: Path) -> None:
     (line,) = (line for line in output.splitlines() if "zoo.ckpt" in line)
     assert line.endswith("; it has another number of classes, so fc3.bias and fc3.weight are left out")
     found = weights(workspace / "models" / "alexnet.ckpt")
-    assert {name for name in expected if not np.array_equal(found[name], expected[name])} == {"fc3.bias", "fc3.weight"}
-    assert found["fc3.weight"].shape[0] == 10
+    assert {name for name in expected if found[name].shape != expected[name].shape} == {"fc3.bias", "fc3.weight"}
+    assert all(same(found[name], expected[name]) for name in expected if not name.startswith("fc3"))
 
 
 @pytest.mark.parametrize(
