@@ -40,17 +40,20 @@ class OnnxClassifier:
         options.log_severity_level = 4  # a failure is raised as well
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            self.class_names: list[str] = json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES])
-        except Exception as error:
-            raise InputError(f"{path} is no ONNX file of this project or damaged: {error}") from None
-        found = [(one.name, one.type, one.shape[1:]) for one in (*inputs, *outputs)]
+            self.class_names: list[str] = list(
+                json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES])
+            )
+        except Exception:  # of many types, with long texts about ONNX Runtime's own code
+            raise InputError(f"{path} is no ONNX file of this project, or damaged: export the model again") from None
+        found = [
+            (one.name, one.type, one.shape[1:]) for one in self._session.get_inputs() + self._session.get_outputs()
+        ]
         expected = [
             (INPUT, "tensor(uint8)", [HEIGHT, WIDTH, CHANNELS]),
             (OUTPUT, "tensor(float)", [len(self.class_names)]),
         ]
         if found != expected:
-            raise InputError(f"{path} is no ONNX file of this project: it has {found}, expected {expected}")
+            raise InputError(f"{path} is no ONNX file of this project: it takes and gives {found}, expected {expected}")
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return the probability of each class, float32 of shape (N, num_classes).
