@@ -1,4 +1,4 @@
-"""Stage report: one page and its pictures about the run, from the files that the stages before it wrote."""
+"""Stage report: write one page about the run, its charts and a model card, from the files of the stages before it."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from alexnet.runtime.errors import InputError
 from stages import params, paths
 
 SECTIONS = ("data", "model", "train", "evaluate")
-"""The parameters that the page shows: those that can change a result."""
+"""The sections of params.yaml that the page shows: those that can change a result."""
 
 
 def main() -> None:
-    given = params.read()
+    config = params.read()
     curves = ["train/loss", "train/accuracy", "learning_rate"]
-    if given.train.validation_images:  # without any, the curve has no point
+    if config.train.validation_images:  # otherwise this curve has no points
         curves.append("eval/accuracy")
     results = Results(
         split=cifar10.read(paths.TEST_FOLDER, cifar10.TEST_FILES),
@@ -31,24 +31,24 @@ def main() -> None:
         per_class=read_json(paths.PER_CLASS),
         timing=read_json(paths.TIMING),
         data=read_json(paths.DATA_REPORT),
-        params=given.model_dump(include=set(SECTIONS)),
+        params=config.model_dump(include=set(SECTIONS)),
     )
     write_report(results, paths.REPORT)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of metrics. Raises InputError when it is missing or broken."""
+    """Return the metrics in a JSON file. Raises InputError when it is missing or damaged."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; run the stages before this one, as dvc repro does") from None
+        raise InputError(f"cannot read {path}: {error}; run dvc repro, which runs the stages before this one") from None
     return values
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read an array that `evaluate` left. Raises InputError when it is missing or broken."""
+    """Return an array that the stage evaluate wrote. Raises InputError when it is missing or damaged."""
     try:
         array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}; evaluate first") from None
+        raise InputError(f"cannot read {path}: {error}; run dvc repro evaluate first") from None
     return array

@@ -19,7 +19,7 @@ import pytest
 from alexnet.kernels import onednn
 from alexnet.runtime.processes import alive
 from tests import workspaces
-from tests.test_interruption import HOLD_TIMES, without_times
+from tests.trainings import HOLD_TIMES, duplicate, without_times
 from tests.workspaces import change, run, wait_until
 
 KILLS = int(os.environ.get("KILLS", 0))
@@ -30,7 +30,7 @@ MOST_KILLS_OF_A_RUN = 5
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What must not differ: what dvc.lock says, and each output's digest."""
+    """Return what must not differ: the content of dvc.lock, and the digest of each output."""
     assert not list(folder.rglob("*.partial"))
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     digests = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
@@ -39,7 +39,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def kill(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> str:
-    """Send a signal to the group, to DVC or to the stage, where one is running; return what was done."""
+    """Send a signal to the process group, to DVC or to the running stage; return a description of it."""
     number, whom = chance.choice(SIGNALS), chance.choice(("group", "DVC", "stage"))
     try:
         below = psutil.Process(dvc.pid).children(recursive=True)
@@ -68,9 +68,9 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(module_path: Path) -> Path:
     """The project with a tiny problem; for the short run, with its data verified."""
-    folder = workspaces.repository(tmp_path_factory.mktemp("repository") / "alexnet")
+    folder = workspaces.repository(module_path / "alexnet")
     if not KILLS:
         run(folder, "dvc", "repro", "verify")
     return folder
@@ -82,7 +82,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
         pytest.skip("oneDNN is not installed")
     change(repository, train={"kernels": kernels})
     start = time.monotonic()
-    alone = Path(shutil.copytree(repository, tmp_path / "alone", symlinks=True))  # each has its own .dvc/cache
+    alone = duplicate(repository, tmp_path / "alone")  # each has its own .dvc/cache
     run(alone, *REPRO)
     expected, seconds = result(alone), time.monotonic() - start
     seed = time.time_ns() if KILLS else 1
@@ -90,7 +90,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     done = [f"seed {seed}"]
     kills = 0
     while kills < max(1, KILLS // 2):
-        folder = Path(shutil.copytree(repository, tmp_path / "killed", symlinks=True))
+        folder = duplicate(repository, tmp_path / "killed")
         for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
             with (tmp_path / "log").open("wb") as log:
                 dvc = subprocess.Popen(

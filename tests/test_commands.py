@@ -23,7 +23,7 @@ from tests.workspaces import change, start, wait_until
 
 
 def files_of(workspace: Path) -> set[str]:
-    """The files that are there, but for the code."""
+    """Return the files in a folder, except for the code."""
     return {
         str(path.relative_to(workspace))
         for path in workspace.rglob("*")
@@ -97,7 +97,7 @@ def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     assert files_of(small) == before
 
 
-def test_download_and_verify_write_what_they_should_and_no_more(small: Path, run: Run) -> None:
+def test_download_and_verify_write_only_their_outputs(small: Path, run: Run) -> None:
     for stage in ("download", "verify"):
         done = run("-m", "stages", stage)
         assert (done.returncode, done.stderr) == (0, "")
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(taken: str, small: Path, ru
         ("OSError('the disk\\nis gone')", "the disk is gone"),
     ],
 )
-def test_an_error_of_the_system_is_told_as_far_as_it_is_known(error: str, line: str, run: Run) -> None:
+def test_a_system_error_is_reported_with_what_is_known(error: str, line: str, run: Run) -> None:
     done = run("-c", f"from stages.__main__ import run\ndef stage():\n    raise {error}\nrun(stage)")
     assert done.returncode == 1
     assert done.stderr == f"ERROR: {line}\n"
@@ -180,14 +180,11 @@ def test_a_bug_keeps_its_traceback(run: Run) -> None:
     assert "a bug" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "found"), [(("trian",), "trian is no stage"), ((), "no stage is named")])
-def test_a_stage_that_there_is_not_is_one_line(name: tuple[str, ...], found: str, run: Run) -> None:
+@pytest.mark.parametrize(("name", "found"), [(("trian",), "there is no stage trian"), ((), "no stage is given")])
+def test_an_unknown_stage_is_one_line(name: tuple[str, ...], found: str, run: Run) -> None:
     done = run("-m", "stages", *name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr
-        == f"ERROR: {found}, expected one of {', '.join(STAGES + TOOLS)}; python -m stages --help explains them\n"
-    )
+    assert done.stderr == f"ERROR: {found}, expected one of {', '.join(STAGES + TOOLS)}; see python -m stages --help\n"
 
 
 @pytest.mark.parametrize("stage", ["train", "download"])
@@ -211,10 +208,24 @@ def test_help_needs_no_mindspore(stage: str | None, workspace: Path, run: Run) -
         assert summary in " ".join(done.stdout.split())
 
 
+@pytest.fixture(scope="module")
+def network(narrow_network: Any) -> Any:
+    return narrow_network
+
+
+@pytest.fixture(scope="module")
+def saved(network: Any, module_path: Path) -> Path:
+    save_weights(network, module_path / "alexnet.ckpt")
+    return module_path / "alexnet.ckpt"
+
+
 @pytest.fixture
-def checkpoint(network: Any, small: Path) -> Path:
-    save_weights(network, small / "models" / "alexnet.ckpt")
-    return small / "models" / "alexnet.ckpt"
+def checkpoint(saved: Path, small: Path) -> Path:
+    """The network's checkpoint in the workspace; it is the file that all tests share, and not to be written to."""
+    path = small / "models" / "alexnet.ckpt"
+    path.parent.mkdir()
+    path.hardlink_to(saved)
+    return path
 
 
 INTERRUPTIBLE = {
@@ -228,7 +239,7 @@ INTERRUPTIBLE = {
 
 
 def waits_for_signals(pid: int) -> bool:
-    """Tell whether a process has come so far as to block a Ctrl-C."""
+    """Return whether a process has already blocked Ctrl-C."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
     return bool(int(blocked, 16) >> signal.SIGINT - 1 & 1)
@@ -324,7 +335,7 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
     assert checkpoint.exists()
 
 
-def test_evaluation_takes_its_parameters(small: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_uses_its_parameters(small: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")
     values = {"device_target": "GPU", "threads": 3, "kernels": "mindspore", "amp_level": "O2"}
     change(small, evaluate={**values, "batch_size": 7, "mirror": True})
@@ -348,8 +359,8 @@ def test_evaluation_takes_its_parameters(small: Path, checkpoint: Path, monkeypa
     assert calls[1][2:] == (7, True)
 
 
-def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: Run) -> None:
-    """One that does not tell its image size, beside a params.yaml with another."""
+def test_a_checkpoint_of_the_zoo_is_evaluated(small: Path, network: Any, run: Run) -> None:
+    """The checkpoint does not contain its image size, which differs from that of params.yaml."""
     put_test_images(small / "mine")
     zoos = [{"name": name, "data": value} for name, value in network.parameters_and_names()]
     ms.save_checkpoint(zoos, str(small / "zoo.ckpt"))
@@ -364,9 +375,9 @@ def test_a_checkpoint_of_the_zoos_is_evaluated(small: Path, network: Any, run: R
 
 
 def test_the_zoos_evaluation_prints_the_accuracy_and_writes_nothing(small: Path, checkpoint: Path, run: Run) -> None:
-    """The network's last layer is made to answer bird always, so that the accuracy is known."""
+    """The last layer of the network always predicts bird, so the accuracy is known."""
     bird: Any = load_network(checkpoint)
-    bird.fc3.weight.set_data(ms.Tensor(np.zeros((10, 4096), np.float32)))
+    bird.fc3.weight.set_data(ms.Tensor(np.zeros(bird.fc3.weight.shape, np.float32)))
     bird.fc3.bias.set_data(ms.Tensor(np.eye(10, dtype=np.float32)[2]))
     save_weights(bird, small / "bird.ckpt")
     checkpoint.unlink()

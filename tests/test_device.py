@@ -19,12 +19,12 @@ def test_this_machine_has_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
-def test_a_device_that_is_not_there_is_refused(target: str) -> None:
+def test_a_missing_device_is_refused(target: str) -> None:
     if target in device.available():
         pytest.skip(f"this machine has {target}")
     with pytest.raises(InputError) as caught:
         device.select(target)
-    one_line(caught, f"device_target is {target}", f"MindSpore finds {', '.join(device.available())}", "GLOG_v=2")
+    one_line(caught, f"device_target is {target}", f"MindSpore finds only {', '.join(device.available())}", "GLOG_v=2")
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
@@ -53,7 +53,7 @@ SELECT = """
 
 
 def selected(run: Run, target: str, threads: int | str) -> Any:
-    """Return what `select` gives in a new process, whose every thread may use every core afterwards."""
+    """Return the result of `select` in a new process, in which all threads must be able to use all cores afterwards."""
     done = run("-c", textwrap.dedent(SELECT), json.dumps([target, threads]))
     assert done.stderr == ""
     result = json.loads(done.stdout)
@@ -66,7 +66,7 @@ def test_auto_takes_the_first_device_and_every_core(run: Run) -> None:
     assert selected(run, "auto", "auto") == [device.available()[0], CORES]
 
 
-def test_one_thread_can_be_asked_for(run: Run) -> None:
+def test_one_thread_can_be_chosen(run: Run) -> None:
     assert selected(run, "CPU", 1) == ["CPU", 1]
 
 
@@ -77,7 +77,7 @@ def test_more_threads_than_cores_are_refused(run: Run) -> None:
     assert "\n" not in message
 
 
-def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
+def test_importing_mindspore_through_the_library_prints_nothing(run: Run) -> None:
     done = run("-c", "import alexnet.model.networks.alexnet; print('imported')")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "imported\n")
 
@@ -88,7 +88,7 @@ def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
     + [(False, target, False) for target in TARGETS]
     + [(True, "GPU", True), (True, "Ascend", True)],
 )
-def test_data_are_sunk_where_that_can_be(mode: bool | str, target: str, sinks: bool) -> None:
+def test_data_are_sunk_where_possible(mode: bool | str, target: str, sinks: bool) -> None:
     assert device.sinks_data(mode, target) is sinks
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from alexnet.model.checkpoint import SETTINGS, read_checkpoint
 from tests import workspaces
-from tests.test_interruption import TRAIN, no_outputs, outputs, wait_for
+from tests.trainings import TRAIN, duplicate, no_outputs, outputs, verified, wait_for
 from tests.workspaces import change, run, start
 
 STILL = {"learning_rate": 1e-40, "lr_schedule": "constant", "weight_decay": 0.0}
@@ -21,12 +21,9 @@ STILL = {"learning_rate": 1e-40, "lr_schedule": "constant", "weight_decay": 0.0}
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with its data verified, a checkpoint of its network and one of a network of twelve classes."""
-    folder = workspaces.copy(tmp_path_factory.mktemp("original") / "alexnet")
-    change(folder, model={"batch_norm": False}, train={"epoch_size": 1})
-    for stage in ("download", "verify"):
-        run(folder, "python", "-m", "stages", stage)
+def original(module_path: Path) -> Path:
+    """A workspace with its data verified, a checkpoint of its network and one of a network with twelve classes."""
+    folder = verified(module_path / "alexnet", model={"batch_norm": False}, train={"epoch_size": 1})
     for classes, name in ((12, "twelve.ckpt"), (10, "ten.ckpt")):
         change(folder, model={"num_classes": classes}, train={"seed": classes})
         run(folder, *TRAIN)
@@ -39,8 +36,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace(original: Path, tmp_path: Path) -> Path:
-    """A copy of that workspace to do anything to."""
-    return Path(shutil.copytree(original, tmp_path / "alexnet"))
+    return duplicate(original, tmp_path)
 
 
 def weights(path: Path) -> dict[str, Any]:
@@ -86,7 +82,7 @@ def test_a_checkpoint_of_the_zoos_with_other_classes(workspace: Path) -> None:
     ("name", "part"),
     [
         ("none.ckpt", "train.initial_weights: no checkpoint at none.ckpt"),
-        ("cut.ckpt", "train.initial_weights: cut.ckpt is no MindSpore checkpoint or damaged"),
+        ("cut.ckpt", "train.initial_weights: cut.ckpt is damaged or not a MindSpore checkpoint"),
         ("altered.ckpt", "train.initial_weights: altered.ckpt is damaged or was altered"),
         (
             "models/../models/alexnet.ckpt",
@@ -107,7 +103,7 @@ def test_what_cannot_be_started_from_is_one_line(name: str, part: str, workspace
 
 
 def test_a_killed_training_resumes_until_the_file_changes(workspace: Path, tmp_path: Path) -> None:
-    whole = Path(shutil.copytree(workspace, tmp_path / "whole"))
+    whole = duplicate(workspace, tmp_path / "whole")
     for folder in (whole, workspace):
         change(folder, train={"initial_weights": "ten.ckpt"})
     run(whole, *TRAIN)
@@ -116,7 +112,7 @@ def test_a_killed_training_resumes_until_the_file_changes(workspace: Path, tmp_p
     wait_for(process, "epoch: 1 step: 3,")
     process.kill()
     process.communicate()
-    killed = Path(shutil.copytree(workspace, tmp_path / "killed"))
+    killed = duplicate(workspace, tmp_path / "killed")
     shutil.move(workspace / "ten.ckpt", workspace / "renamed.ckpt")
     change(workspace, train={"initial_weights": "renamed.ckpt"})
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)

@@ -1,4 +1,4 @@
-"""`python -m alexnet predict` as users run it, beside nothing but the library."""
+"""`python -m alexnet predict` as users run it, in a folder that has only the library."""
 
 import json
 import os
@@ -34,15 +34,16 @@ READ = ", ".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network(narrow_network: Any) -> Any:
     return varied(10, 67, 67)
 
 
 @pytest.fixture(scope="module")
-def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(network: Any, module_path: Path) -> Path:
     """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
-    folder = tmp_path_factory.mktemp("predict")
+    folder = module_path
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
+    workspaces.make_narrow(folder)
     save_weights(network, folder / "models" / "alexnet.ckpt")
     write_onnx(Classifier(network), folder / "models" / "alexnet.onnx")
     ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
@@ -55,7 +56,7 @@ def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(network: Any) -> list[dict[str, float]]:
-    """Of each image its three likeliest classes, from the evaluation's logits."""
+    """The three likeliest classes of each image, from the logits of the evaluation."""
     answers = softmax(logits_of(network, IMAGES, 3))
     order = np.argsort(-answers, axis=1)[:, :3]
     assert len(np.unique(order[:, 0])) > 1
@@ -79,7 +80,7 @@ def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, floa
     assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
 
 
-def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
+def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
     shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
     done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
@@ -90,9 +91,9 @@ def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expe
     assert done.stdout.decode().splitlines() == answers
     assert done.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
-        "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
+        "ERROR: notes.txt: not an image in a supported format (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
-        "ERROR: cut.png: an image that cannot be read: Truncated File Read",
+        "ERROR: cut.png: the image cannot be read: Truncated File Read",
     ]
 
 
@@ -103,7 +104,7 @@ def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dic
     assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
     document = json.loads(done.stdout)
     assert document["failures"] == [
-        {"image": "notes.txt", "error": "no image of a format that is read (" + READ + ")"},
+        {"image": "notes.txt", "error": "not an image in a supported format (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
         {"image": "\x1b\n\\udcff.png", "error": "cannot be read: No such file or directory"},
     ]
@@ -204,7 +205,7 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
     [
         (["--model", "none.ckpt"], ["no checkpoint at none.ckpt", "train first"]),
         (["--model", "zoo.ckpt"], ["zoo.ckpt does not say", "image_height and image_width"]),
-        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (4096, 256)"]),
+        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (64, 32)"]),
         (["--image_width", "227"], ["image_width is 227, but models/alexnet.ckpt says 67"]),
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
         (["--model", "none.onnx"], ["no model at none.onnx", "export"]),
@@ -212,7 +213,7 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         (["--model", "models/alexnet.onnx", "--image_height", "67"], ["models/alexnet.onnx", "leave image_height"]),
     ],
 )
-def test_a_model_that_cannot_be_asked_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
+def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
     done = predict(folder, "0.png", "--json", *arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     (told,) = done.stderr.decode().splitlines()
@@ -231,10 +232,10 @@ def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
     assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
 
 
-def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
+def test_an_output_that_is_nan_is_refused(network: Any) -> None:
     huge = varied(10, 67, 67)
-    huge.fc2.weight.set_data(ms.Tensor(np.full((4096, 4096), 3e38, np.float32)))
-    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 2048))))
+    huge.fc2.weight.set_data(ms.Tensor(np.full(huge.fc2.weight.shape, 3e38, np.float32)))
+    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 32))))
     with pytest.raises(InputError) as caught:
         likeliest(Classifier(huge), np.full((32, 32, 3), 99, np.uint8), 3)
     one_line(caught, "NaN")

@@ -1,4 +1,4 @@
-"""The page: what it says, in a real browser, and as the stage writes it."""
+"""The page: its content, its look in a real browser, and the stage that writes it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
 def answers(labels: NDArray[np.int32], right: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
-    """Logits of which about a share `right` is right."""
+    """Return logits of which about the share `right` is right."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(labels), num_classes)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += np.where(rng.random(len(labels)) < right, 6, -6)
@@ -50,7 +50,7 @@ def results(
     validation: bool = False,
     generated: bool = False,
 ) -> Results:
-    """What a run may have come to."""
+    """Return the results of a run."""
     labels = np.arange(images, dtype=np.int32) % 10
     rng = np.random.default_rng(0)
     logits = answers(labels, right, num_classes=num_classes)
@@ -110,9 +110,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(module_path: Path) -> dict[str, Path]:
     """The folder of each case."""
-    folders = {case: tmp_path_factory.mktemp("case") / "report" for case in CASES}
+    folders = {case: module_path / str(number) / "report" for number, case in enumerate(CASES)}
     for case, folder in folders.items():
         write_report(CASES[case], folder)
     return folders
@@ -282,7 +282,7 @@ def test_the_model_card(written: dict[str, Path]) -> None:
     assert yaml.safe_load(parameters) == case.params
 
 
-def test_the_model_card_of_generated_pictures(written: dict[str, Path]) -> None:
+def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     head, body = front_matter(written["generated, none wrong"])
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
@@ -311,7 +311,7 @@ def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path]
     assert page.locator(".mistakes img").first.get_attribute("alt") == f"Test image {wrong[0]}"
 
 
-def test_generated_pictures_are_said_and_not_compared(written: dict[str, Path], page: Page) -> None:
+def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
     assert page.inner_text("h1") == "AlexNet on generated pictures"
     assert "These are not CIFAR-10" in found
@@ -320,13 +320,13 @@ def test_generated_pictures_are_said_and_not_compared(written: dict[str, Path], 
     assert "0.88512" not in found
 
 
-def test_no_mistake_is_said(written: dict[str, Path], page: Page) -> None:
+def test_the_page_says_that_there_is_no_mistake(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
     assert "There is none: every test image was predicted right." in found
     assert "truck 1 1.000 nothing" in found
 
 
-def test_outputs_that_stand_for_no_class(written: dict[str, Path], page: Page) -> None:
+def test_outputs_without_a_class(written: dict[str, Path], page: Page) -> None:
     page.goto((written["all wrong, twelve outputs, one point"] / "index.html").as_uri())
     assert "Bold:" not in page.inner_text("body")
     predicted = CASES["all wrong, twelve outputs, one point"].logits.argmax(axis=1)
@@ -343,7 +343,7 @@ def test_another_archive_is_to_be_compared_with_care(tmp_path: Path) -> None:
     assert "which is the official one" not in found
 
 
-def test_the_same_bytes_again_and_pictures_beside_the_page(written: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_bytes_again_and_charts_beside_the_page(written: dict[str, Path], tmp_path: Path) -> None:
     write_report(CASES["usual"], tmp_path / "report")
     first, second = (
         {path.name: path.read_bytes() for path in f.iterdir()} for f in (written["usual"], tmp_path / "report")
@@ -359,11 +359,11 @@ def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_pa
     logits = np.full(shape, np.nan if shape == (100, 10) else 0, np.float32)
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), logits=logits), tmp_path / "report")
-    one_line(caught, f"the logits are of shape {shape}", "expected", "(100, 10 or more)", "evaluate again")
+    one_line(caught, f"the logits have the shape {shape}", "expected", "(100, 10 or more)", "run dvc repro evaluate")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_filters_of_no_colour_image_are_refused(tmp_path: Path) -> None:
+def test_filters_without_three_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), filters=np.zeros((8, 1, 5, 5))), tmp_path / "report")
     one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
@@ -459,7 +459,7 @@ def test_no_secret_of_a_url_is_on_the_page(tmp_path: Path) -> None:
     assert "hush" not in (tmp_path / "report" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_the_zoos_cost_is_as_counted() -> None:
+def test_the_zoos_cost_is_as_calculated() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 

@@ -1,4 +1,4 @@
-"""What is imported is required, and what is required is fixed to a version and to hashes."""
+"""All imported packages are required, and all required packages are locked to versions and hashes."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ from tests.workspaces import ROOT
 
 OWN = {"alexnet", "benchmarks", "stages", "tests", "tools"}
 OPTIONAL = {"onnxruntime", "torch"}
-"""What works without: `predict` says how to install the first; the second is compared with, in a Python of its own."""
+"""`predict` says how to install ONNX Runtime. PyTorch is only used for comparison, in a Python of its own."""
 
 
 def normal(name: str) -> str:
@@ -21,7 +21,7 @@ def normal(name: str) -> str:
 
 
 def required(name: str) -> dict[str, str]:
-    """The names in a file of requirements and in those that it includes, and the rest of each line."""
+    """Return the names in a file of requirements and in those that it includes, and the rest of each line."""
     found: dict[str, str] = {}
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if included := re.match(r"-r (\S+)", line):
@@ -32,7 +32,7 @@ def required(name: str) -> dict[str, str]:
 
 
 def imported(*folders: str) -> set[str]:
-    """The packages that the code of some folders imports, but for Python's own and ours."""
+    """Return the packages that the code in some folders imports, except for Python's own and ours."""
     found: set[str] = set()
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What people do with each other's runs: sweeps, branches, experiments, data and models, through git and DVC."""
+"""Sharing runs through git and DVC: sweeps, branches, experiments, data and models."""
 
 import json
 import re
@@ -17,20 +17,20 @@ from tests.workspaces import ROOT, change, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
 HOUR = "An hour, step by step"
-"""The heading in README.md over the commands that a test runs one after another."""
+"""The heading in README.md above the commands that a test runs one after another."""
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def published(module_path: Path) -> tuple[Path, Path]:
     """A repository with two versions of its model, and the bare one that they were pushed to."""
-    parent = tmp_path_factory.mktemp("published")
+    parent = module_path
     folder, bare = workspaces.repository(parent / "alexnet"), parent / "alexnet.git"
     run(parent, "git", "init", "--quiet", "--bare", "--initial-branch", "main", str(bare))
     run(folder, "git", "remote", "add", "origin", str(bare))
     run(folder, "dvc", "remote", "add", "--default", "storage", str(parent / "storage"))
-    for version, seed in (("v1.0.0", 1), ("v1.1.0", 2)):
+    for version, seed, stages in (("v1.0.0", 1, ()), ("v1.1.0", 2, ("export",))):
         change(folder, train={"seed": seed})
-        run(folder, "dvc", "repro")
+        run(folder, "dvc", "repro", *stages)
         workspaces.commit(folder, version)
         for name in ARTIFACTS:
             run(folder, "git", "tag", "--annotate", f"{name}@{version}", "--message", version)
@@ -53,7 +53,7 @@ def test_the_newest_version_and_an_older_one_are_fetched(
     assert (tmp_path / "older").read_bytes() == (tmp_path / "first").read_bytes()
 
 
-def test_a_version_that_is_not_there(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_missing_version(published: tuple[Path, Path], tmp_path: Path) -> None:
     _, bare = published
     output = run(tmp_path, "dvc", "artifacts", "get", str(bare), "alexnet", "--rev", "v9.0.0", code=1)
     assert "Unable to find artifact" in output
@@ -101,16 +101,16 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
 
 @pytest.fixture
 def hour(tmp_path: Path) -> dict[str, str]:
-    """Run README.md's hour in a folder, on drawn pictures; return what each command printed."""
+    """Run the commands of README.md's hour in a folder, on generated images; return the output of each."""
     project, bare = workspaces.repository(tmp_path / "project"), tmp_path / "alexnet.git"
     change(project, data={"urls": ["generated"], "train_images": 300, "test_images": 50})
-    workspaces.commit(project, "drawn pictures")
+    workspaces.commit(project, "Train on generated images")
     run(tmp_path, "git", "clone", "--quiet", "--bare", str(project), str(bare))
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "cat.jpg")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = tester\nemail = tester@example.org\n")
 
-    # The packages are those of this Python, so that `make setup` finds its work done.
+    # The packages of this Python are used, so `make setup` has nothing to do.
     stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
     installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "

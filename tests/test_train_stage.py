@@ -1,4 +1,4 @@
-"""What the stage makes of its parameters and flags, without training, and where it writes."""
+"""How the stage uses its parameters and flags, without training, and where it writes."""
 
 import inspect
 import json
@@ -75,12 +75,12 @@ def put_training_images(folder: Path) -> None:
 
 
 class Reached(Exception):  # noqa: N818  # how far a test goes
-    """The training would start here."""
+    """Raised where the training would start."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml and training images in `images`, the working directory."""
+    """The working directory, a folder with params.yaml and training images in `images`."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (tmp_path / "a.ckpt").touch()
     put_training_images(tmp_path / "images")
@@ -90,7 +90,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """What the library's functions were called with, by their names, up to the training, on what says to be a GPU."""
+    """The arguments of the library's functions, by their names, until the training starts, on a pretended GPU."""
     calls: dict[str, dict[str, Any]] = {}
 
     def watch(module: Any, name: str, answer: Any) -> None:
@@ -115,7 +115,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return calls
 
 
-def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, dict[str, Any]]) -> None:
+def test_every_parameter_is_passed_on(folder: Path, taken: dict[str, dict[str, Any]]) -> None:
     change(folder, **OTHER)
     before = params.read()
     for section, values in OTHER.items():
@@ -160,7 +160,7 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
         ({"train": {"validation_images": 0}}, "validation", None),
     ],
 )
-def test_other_values_get_there_too(
+def test_other_values_are_passed_on_too(
     changes: dict[str, Any], key: str, value: object, folder: Path, taken: dict[str, dict[str, Any]]
 ) -> None:
     change(folder, **OTHER)
@@ -216,7 +216,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
 
 
 def commit_code(folder: Path) -> str:
-    """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
+    """Commit the code of a folder that is not a repository yet; return the short name of the commit."""
     git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]
     for arguments in (["init", "-q"], ["add", "stages", "alexnet"], ["commit", "-qm", "code"]):
         subprocess.run([*git, *arguments], check=True)
@@ -225,9 +225,7 @@ def commit_code(folder: Path) -> str:
     ).stdout.strip()
 
 
-def test_changes_since_the_commit_are_said_when_they_are_of_code(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_of_code_since_the_commit_are_recorded(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
     assert train.commit() == "unknown"

@@ -1,4 +1,4 @@
-"""The trained network for its users: from images in the usual layout to the probability of each class."""
+"""The trained network as a classifier: from images in the usual layout to the probability of each class."""
 
 import mindspore as ms
 import numpy as np
@@ -9,10 +9,10 @@ from alexnet.model.network import Network
 
 
 class Classifier(nn.Cell):
-    """A trained network between a change of layout and a softmax.
+    """A trained network that takes images with the channels last, and returns probabilities.
 
     Args:
-        network: with its weights.
+        network: the network with its trained weights.
 
     Attributes:
         class_names: the names of the outputs, in their order.
@@ -27,7 +27,8 @@ class Classifier(nn.Cell):
     def construct(self, images: ms.Tensor) -> ms.Tensor:
         """Return the probability of each class, float32 of shape (N, num_classes).
 
-        images: uint8 of shape (N, 32, 32, 3), channels red, green, blue.
+        Args:
+            images: uint8 of shape (N, 32, 32, 3), channels in the order red, green, blue.
         """
         return ops.softmax(self.network(images.transpose((0, 3, 1, 2))), -1)
 

@@ -1,4 +1,4 @@
-"""The work of `python -m alexnet predict`: print what each image shows."""
+"""The command `python -m alexnet predict`, which classifies images."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from alexnet.inference.image_file import open_image
-from alexnet.runtime.errors import InputError, printable, tell
+from alexnet.runtime.errors import InputError, print_error, printable
 
 CHECKPOINT, ONNX = Path("models/alexnet.ckpt"), Path("models/alexnet.onnx")
 """The model that is asked where none is named: the checkpoint if MindSpore is installed, otherwise the ONNX file."""
@@ -67,13 +67,18 @@ def open_model(path: Path | None, device_target: str, image_height: int | None, 
 
 
 def likeliest(model: Model, image: np.ndarray, count: int) -> dict[str, float]:
-    """Return the `count` likeliest classes of an image and their probabilities, the likeliest first.
+    """Return the likeliest classes of an image and their probabilities, the likeliest first.
 
-    image: uint8 of shape (32, 32, 3). Raises InputError when the network's answer is NaN.
+    Args:
+        model: the trained network.
+        image: uint8 of shape (32, 32, 3).
+        count: how many classes to return.
+
+    Raises InputError when the probabilities are NaN.
     """
     probabilities = model.probabilities(image[None])[0]
     if not np.isfinite(probabilities).all():
-        raise InputError("the network's answer is NaN: its weights are too large, train it again")
+        raise InputError("the network's output is NaN: its weights are too large, train it again")
     order = np.argsort(-probabilities, kind="stable")[:count]
     return {model.class_names[label]: float(probabilities[label]) for label in order}
 
@@ -81,23 +86,23 @@ def likeliest(model: Model, image: np.ndarray, count: int) -> dict[str, float]:
 def predict(flags: argparse.Namespace) -> None:
     """Print the likeliest classes of each image.
 
-    An image that cannot be read is reported on standard error; the others are still answered, and the process then
-    exits with 2. Raises InputError when the model cannot be loaded or the device is not there.
+    An image that cannot be read is reported on standard error. The others are still classified, and then the process
+    ends with exit code 2. Raises InputError when the model cannot be loaded, or the device is not available.
     """
     model = open_model(flags.model, flags.device_target, flags.image_height, flags.image_width)
     predictions, failures = [], []
     for name in flags.images:
         try:
-            found = likeliest(model, open_image(name), CLASSES_SHOWN)
+            probabilities = likeliest(model, open_image(name), CLASSES_SHOWN)
         except InputError as error:
-            tell(f"{printable(name)}: {error}")
+            print_error(f"{printable(name)}: {error}")
             failures.append({"image": characters(name), "error": str(error)})
             continue
-        classes = [{"class": label, "probability": probability} for label, probability in found.items()]
+        classes = [{"class": label, "probability": probability} for label, probability in probabilities.items()]
         predictions.append({"image": characters(name), "classes": classes})
         if not flags.json:
-            probabilities = ", ".join(f"{label} {probability:.3f}" for label, probability in found.items())
-            print(f"{printable(name)}: {probabilities}")
+            text = ", ".join(f"{label} {probability:.3f}" for label, probability in probabilities.items())
+            print(f"{printable(name)}: {text}")
     if flags.json:
         print(json.dumps({"predictions": predictions, "failures": failures}, indent=2, allow_nan=False))
     if failures:
@@ -105,5 +110,5 @@ def predict(flags: argparse.Namespace) -> None:
 
 
 def characters(name: str) -> str:
-    """Return a file's name with escapes for its bytes that are not characters, which JSON cannot represent."""
+    """Return the name of a file, in which bytes that JSON cannot represent are replaced by escape sequences."""
     return name.encode("utf-8", "backslashreplace").decode()

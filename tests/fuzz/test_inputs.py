@@ -33,7 +33,7 @@ from tests.conftest import ROOT
 
 MINUTES = float(os.environ.get("MINUTES", 0))
 SECONDS, MEGABYTES = 10, 300
-"""Bounds for one input, of time and of the memory that it adds to the most that this process has taken."""
+"""Limits for one input: of the time, and of how much it may raise the peak memory of this process."""
 CASES = Path(__file__).with_name("cases")
 
 
@@ -57,7 +57,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "images": ("a.png", lambda path: open_image(str(path))),
     "curves": ("loss.tsv", lambda path: read_curve(path.parent, "loss")),
 }
-"""Of each kind, the file's name and what reads it."""
+"""For each kind of input, the name of the file and the function that reads it."""
 
 
 def peak() -> float:
@@ -65,7 +65,7 @@ def peak() -> float:
 
 
 def attempt(kind: str, data: bytes) -> None:
-    """Read an input from a file of its own and check what it left."""
+    """Read an input from a file of its own, and check what is left behind."""
     name, read = READERS[kind]
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
@@ -90,7 +90,7 @@ def attempt(kind: str, data: bytes) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: list[bytes]) -> bytes:
-    """Some bytes of a good input changed, cut out, doubled or put in."""
+    """Return a good input in which some bytes are changed, removed, repeated or inserted."""
     data = bytearray(draw(st.sampled_from(whole)))
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, len(data)))
