@@ -1,4 +1,4 @@
-"""The exported network on the CPU by ONNX Runtime (https://onnxruntime.ai), which starts in a fraction of a second."""
+"""The exported network, computed on the CPU by ONNX Runtime (https://onnxruntime.ai), which starts without MindSpore."""
 
 import json
 import os
