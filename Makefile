@@ -64,8 +64,8 @@ lock:
 	  f"Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 
-# uv is much faster than pip, so it is used where it is installed. It compiles nothing unless it is asked to, and where
-# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore: 9 seconds instead of 3.
+# uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
+# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore, which takes 9 seconds instead of 3.
 define install
 	if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi

@@ -77,7 +77,7 @@ def main() -> None:
                 results[kind] = KINDS[kind](bench)
                 console.print(f"\n{KINDS[kind].__doc__}", style="bold")
                 console.print(table(results[kind]))
-                shutil.rmtree(Path(folder) / kind, ignore_errors=True)  # hundreds of megabytes
+                shutil.rmtree(Path(folder) / kind, ignore_errors=True)  # it can have hundreds of megabytes
     write_json(options.output, {"machine": description, "quick": options.quick} | results)
     console.print(f"written to {options.output}")
 

@@ -23,7 +23,7 @@ def split(images: int) -> Split:
 
 
 def write(folder: Path, images: int) -> None:
-    """Write this many images, at least five, as CIFAR-10's training files; equal files share their disk space."""
+    """Write this many images, at least five, as CIFAR-10's training files. Files with equal content are hard links."""
     data = split(images)
     records = np.concatenate([data.labels[:, None].astype(np.uint8), data.images.reshape(images, -1)], axis=1)
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ LONGEST_FIRST = (
     "test_chaos.py",
     "test_kernels.py",
 )
-"""The files that take longest, and so should not be what one process is still busy with when the other has ended."""
+"""The files that take longest. They are started first, so that both test processes end at about the same time."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -46,7 +46,7 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give all that is started here a home of its own, which the session removes: nothing is read there or left."""
+    """Use a temporary home folder for all processes, so that they neither read nor change the user's."""
     if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
         home = tempfile.mkdtemp(prefix="home-of-tests-")
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
@@ -83,7 +83,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def narrow_network() -> Iterator[Any]:
-    """The same, but narrow, as is each AlexNet that this process makes while the tests of the file run."""
+    """The same network, but narrow. So is each AlexNet that this process makes while the tests of the file run."""
     from alexnet.model.networks.alexnet import AlexNet
 
     with narrow():
@@ -92,7 +92,7 @@ def narrow_network() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for what the tests of one file share, removed after the last of them: pytest would keep it."""
+    """A folder that the tests of one file share. It is removed after the last of them, which pytest would not do."""
     folder = tmp_path_factory.mktemp("shared")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -127,7 +127,7 @@ def run(workspace: Path) -> Run:
             env=environment | variables,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

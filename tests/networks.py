@@ -1,4 +1,4 @@
-"""A network whose answers differ from image to image, images to ask it about, and a network that takes little space."""
+"""A network whose outputs differ from image to image, images for it, and a network that takes little space."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from tests.workspaces import NARROWER
 
 @contextmanager
 def narrow() -> Iterator[None]:
-    """Make each AlexNet of this process narrow: its checkpoint takes a few hundred kB instead of 90 MB."""
+    """Make each AlexNet of this process narrow, so that its checkpoint takes a few hundred kB instead of 90 MB."""
     convolutions = tuple(
         layer._replace(out_channels=layer.out_channels // NARROWER) for layer in alexnet_layers.CONVOLUTIONS
     )
@@ -37,7 +37,7 @@ def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
     for name, parameter in network.parameters_and_names():
         deviation = np.sqrt(2 / np.prod(parameter.shape[1:])) if name.endswith("weight") else 0.1
         parameter.set_data(ms.Tensor(rng.normal(0, deviation, parameter.shape).astype(np.float32)))
-    logits = logits_of(network, photographs(100), 100)  # each class's to mean 0 and deviation 1, lest one wins always
+    logits = logits_of(network, photographs(100), 100)  # scaled to mean 0 and deviation 1, so that every class can win
     scale, mean = logits.std(axis=0), logits.mean(axis=0)
     network.fc3.weight.set_data(ms.Tensor(network.fc3.weight.asnumpy() / scale[:, None]))
     network.fc3.bias.set_data(ms.Tensor((network.fc3.bias.asnumpy() - mean) / scale))

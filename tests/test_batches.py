@@ -189,16 +189,16 @@ def classes(images: int) -> Split:
 
 def test_equally_many_images_of_each_class_are_held_out() -> None:
     split = classes(50)
-    kept, held = hold_out(split, 20, seed=1)
-    assert np.bincount(held.labels).tolist() == [2] * 10
-    assert np.bincount(kept.labels).tolist() == [3] * 10
-    numbers = np.concatenate([kept.images, held.images])[:, 0, 0, 0]
+    train, validation = hold_out(split, 20, seed=1)
+    assert np.bincount(validation.labels).tolist() == [2] * 10
+    assert np.bincount(train.labels).tolist() == [3] * 10
+    numbers = np.concatenate([train.images, validation.images])[:, 0, 0, 0]
     assert sorted(numbers.tolist()) == list(range(1, 51))
-    for part in (kept, held):
+    for part in (train, validation):
         assert (part.labels == (part.images[:, 0, 0, 0] - 1) % 10).all()
     again, other = hold_out(split, 20, seed=1)[1], hold_out(split, 20, seed=2)[1]
-    assert (again.images == held.images).all()
-    assert (other.images != held.images).any()
+    assert (again.images == validation.images).all()
+    assert (other.images != validation.images).any()
 
 
 @pytest.mark.parametrize("images", [25, 50, 60])

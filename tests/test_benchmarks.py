@@ -1,8 +1,9 @@
 """The real program on its smallest cases. The tests check that there are figures, not how large they are."""
 
 import json
-import time
+from functools import partial
 from pathlib import Path
+from timeit import Timer
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from alexnet.kernels import onednn
 from alexnet.model.alexnet_layers import training_pflop
 from alexnet.model.networks.alexnet import AlexNet
+from benchmarks import measure
 from benchmarks.bench import KINDS, thread_counts
 from benchmarks.machine import precisions
 from benchmarks.measure import repeat
@@ -24,7 +26,7 @@ BENCH = ("python", "-m", "benchmarks")
 
 @pytest.fixture(scope="module")
 def project(module_path: Path) -> Path:
-    """A copy of the project whose images and batches are larger than those of `--quick`."""
+    """A copy of the project with larger images and batches than those of `--quick`."""
     folder = workspaces.copy(module_path / "alexnet")
     change(folder, model={"image_height": 227, "image_width": 227}, train={"batch_size": 32})
     return folder
@@ -128,15 +130,15 @@ def test_pytorch_is_measured_with_the_given_python(project: Path, tmp_path: Path
         assert step["times_torch"] == pytest.approx(1000 / step["ms"])
     calls = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()[1:]
     assert all(call.startswith("-m benchmarks.torch_step step ") for call in calls)
-    given = [json.loads(call.split(maxsplit=3)[3]) for call in calls]
-    assert [arguments.pop("channels_last") for arguments in given] == [False, True] * len(precisions())
-    assert [arguments.pop("amp_level") for arguments in given[::2]] == list(precisions())
+    requests = [json.loads(call.split(maxsplit=3)[3]) for call in calls]
+    assert [arguments.pop("channels_last") for arguments in requests] == [False, True] * len(precisions())
+    assert [arguments.pop("amp_level") for arguments in requests[::2]] == list(precisions())
     sizes = {"image_size": 67, "batch_size": 4, "batch_norm": True, "threads": 1, "repetitions": 1}
-    assert given[::2] == [sizes | {"learning_rate": 0.002, "momentum": 0.9}] * len(precisions())
+    assert requests[::2] == [sizes | {"learning_rate": 0.002, "momentum": 0.9}] * len(precisions())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--torch-python", "nowhere/python"), "--torch-python is nowhere/python, expected a Python that can import"),
         (("--output", "stages"), "--output is stages, which is a folder, expected a file"),
@@ -144,12 +146,12 @@ def test_pytorch_is_measured_with_the_given_python(project: Path, tmp_path: Path
         (("--only", "everything"), "invalid choice: 'everything'"),
     ],
 )
-def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], said: str, project: Path) -> None:
+def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], message: str, project: Path) -> None:
     output = run(project, *BENCH, *arguments, code=2)
-    assert [line for line in output.splitlines() if said in line] == output.splitlines()[-1:]
+    assert [line for line in output.splitlines() if message in line] == output.splitlines()[-1:]
 
 
-def test_what_fails_is_named_with_the_command_that_repeats_it(tmp_path: Path) -> None:
+def test_a_failing_case_is_named_with_the_command_that_repeats_it(tmp_path: Path) -> None:
     project = workspaces.copy(tmp_path / "alexnet")
     change(project, data={"train_images": 50}, train={"batch_size": 60})
     before = files_of(project)
@@ -168,8 +170,12 @@ def test_thread_counts() -> None:
     assert thread_counts(8) == (1, 2, 4, 8)
 
 
-def test_repeat_leaves_out_the_warm_up() -> None:
-    waits = [0.5, 0.5]
-    times = repeat(lambda: time.sleep(waits.pop() if waits else 0.21), 3)
-    assert len(times) == 3
-    assert all(0.2 < seconds < 0.45 for seconds in times)
+def test_repeat_leaves_out_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 0.0, [0.5, 0.5]
+
+    def call() -> None:
+        nonlocal now
+        now += waits.pop() if waits else 0.25
+
+    monkeypatch.setattr(measure, "Timer", partial(Timer, timer=lambda: now))
+    assert repeat(call, 3) == [0.25] * 3

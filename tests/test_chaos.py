@@ -69,7 +69,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def repository(module_path: Path) -> Path:
-    """The project with a tiny problem; for the short run, with its data verified."""
+    """The project with a tiny problem. For the short run, its data are already verified."""
     folder = workspaces.repository(module_path / "alexnet")
     if not KILLS:
         run(folder, "dvc", "repro", "verify")
@@ -87,7 +87,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     expected, seconds = result(alone), time.monotonic() - start
     seed = time.time_ns() if KILLS else 1
     chance = random.Random(seed)  # noqa: S311  # no secret
-    done = [f"seed {seed}"]
+    events = [f"seed {seed}"]
     kills = 0
     while kills < max(1, KILLS // 2):
         folder = duplicate(repository, tmp_path / "killed")
@@ -105,11 +105,11 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
                 dvc.wait(chance.uniform(0, seconds))
                 break
             except subprocess.TimeoutExpired:
-                done.append(kill(dvc, chance))
+                events.append(kill(dvc, chance))
                 kills += 1
                 dvc.wait(300)
-        print(*done[-6:], sep="; ", flush=True)
+        print(*events[-6:], sep="; ", flush=True)
         run(folder, *REPRO)
-        assert result(folder) == expected, done
+        assert result(folder) == expected, events
         wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
         shutil.rmtree(folder)

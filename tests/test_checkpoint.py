@@ -48,8 +48,8 @@ def of(network: Any) -> Weights:
 
 def write_ours(path: Path, values: dict[str, Any]) -> Path:
     """Write a checkpoint with the digest of its values."""
-    given = {name: ms.Tensor(value) for name, value in values.items()}
-    digest = checkpoint._digest({name: value.asnumpy() for name, value in given.items()})
+    tensors = {name: ms.Tensor(value) for name, value in values.items()}
+    digest = checkpoint._digest({name: value.asnumpy() for name, value in tensors.items()})
     return write(path, values | {DIGEST: digest})
 
 
@@ -96,9 +96,11 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_checkpoint_stores_the_settings_of_its_network(network: Any, tmp_path: Path) -> None:
     save_weights(network, tmp_path / "a.ckpt")
     loaded = load_network(tmp_path / "a.ckpt")
-    told = {"name": "alexnet", "num_classes": 10, "image_height": 67, "image_width": 99, "batch_norm": False}
-    assert loaded.settings == network.settings == told
-    assert {name: type(value) for name, value in loaded.settings.items()} == {name: type(told[name]) for name in told}
+    expected = {"name": "alexnet", "num_classes": 10, "image_height": 67, "image_width": 99, "batch_norm": False}
+    assert loaded.settings == network.settings == expected
+    assert {name: type(value) for name, value in loaded.settings.items()} == {
+        name: type(expected[name]) for name in expected
+    }
     assert loaded.dropout_rate == 0
     assert equal(of(loaded), of(network))
 

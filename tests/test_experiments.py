@@ -18,7 +18,7 @@ TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Five steps on drawn pictures, which have no MD5 to be compared with."""
+"""Parameters for a training of five steps on generated images. The MD5 does not apply to these."""
 
 NOISE = (
     *("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push"),
@@ -28,7 +28,7 @@ NOISE = (
 
 @pytest.fixture(scope="module")
 def demo(module_path: Path) -> tuple[Path, str]:
-    """A repository in which the demo has run, and what it printed."""
+    """A repository in which the demo has run, and its output."""
     folder = module_path / "a folder" / "Übung 数据"
     folder.mkdir(parents=True)
     workspaces.repository(folder)
@@ -126,15 +126,15 @@ def test_seeds(project: Path) -> None:
         "2",
         "--format",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
-    found = json.loads(done.stdout)
+    found = json.loads(result.stdout)
     assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
     one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
     assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
     assert one["params"]["train"]["learning_rate"] == 0.01
-    assert done.stderr.count("Running stage 'train'") == 2
+    assert result.stderr.count("Running stage 'train'") == 2
     metrics = {
         "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
         "test_loss": [run["eval"]["loss"] for run in (one, two)],

@@ -84,9 +84,9 @@ def test_mindir_agrees_with_mindspore(batch: int, folder: Path, expected: NDArra
 
 
 def test_onnx_describes_its_input_and_output(session: Any, folder: Path) -> None:
-    (given,), (answer,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
-    assert (answer.name, answer.type, answer.shape) == ("probabilities", "tensor(float)", ["batch", 12])
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
+    assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["batch", 12])
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == NAMES
     onnx.checker.check_model(folder / "models" / "alexnet.onnx", full_check=True)

@@ -10,7 +10,7 @@ from alexnet.archive.verify import verify
 
 @pytest.fixture(scope="module")
 def folder(module_path: Path) -> Path:
-    """The verified folders of a drawn archive, below `train` and `test`."""
+    """The verified folders of a generated archive, `train` and `test`."""
     generated.write_archive(module_path / "archive.tar.gz", 1000, 500)
     return module_path
 

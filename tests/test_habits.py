@@ -80,11 +80,11 @@ def test_setup_makes_only_the_virtual_environment(uv: bool, tmp_path: Path) -> N
         (programs / name).chmod(0o755)
     environment = {"PATH": str(programs)}
     for _ in range(2):  # the second time there is nothing to do
-        done = subprocess.run(
+        result = subprocess.run(
             [str(shutil.which("make")), "setup"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-    assert 'export PATH="$PWD/.venv/bin:$PATH"' in done.stdout
+        assert result.returncode == 0, result.stderr
+    assert 'export PATH="$PWD/.venv/bin:$PATH"' in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "requirements.txt", "programs", ".venv", "log"}
     installed = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "requirement" in line]
     assert len(installed) == 1

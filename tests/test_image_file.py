@@ -209,8 +209,8 @@ def test_the_largest_images_take_less_than_256_mb(kind: str, tmp_path: Path) -> 
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     command = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 256 << 10
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 256 << 10
 
 
 def test_a_large_transparent_image_is_averaged_on_white() -> None:

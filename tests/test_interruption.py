@@ -30,7 +30,7 @@ ALL_KINDS_OF_STATE: dict[str, dict[str, Any]] = {
     "model": {"batch_norm": True, "dropout_rate": 0.5},
     "train": {"validation_images": 20, "flip": "alternating", "lr_schedule": "cosine", "ema_decay": 0.9},
 }
-"""A training whose state has all that one can have: still ten steps."""
+"""Parameters for a training of ten steps whose state has every kind of value."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def original(module_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(original: Path, module_path: Path) -> str:
-    """The outputs of a training never interrupted."""
+    """The outputs of a training that was not interrupted."""
     folder = duplicate(original, module_path / "whole")
     output = run(folder, *TRAIN)
     assert "epoch: 2 step: 5, loss is" in output
@@ -56,7 +56,7 @@ def whole(original: Path, module_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stopped(original: Path, module_path: Path) -> Path:
-    """A workspace whose training was stopped in its first epoch and has kept four states."""
+    """A workspace whose training was stopped in its first epoch, with four saved states."""
     folder = duplicate(original, module_path / "stopped")
     change(folder, run={"keep_checkpoint_max": 4})
     process = start(folder, *TRAIN, pause=1)
@@ -69,7 +69,7 @@ def stopped(original: Path, module_path: Path) -> Path:
 
 @pytest.fixture
 def workspace(original: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
+    """A copy of that repository, which the test may change."""
     return duplicate(original, tmp_path)
 
 
@@ -86,7 +86,7 @@ def times(folder: Path) -> list[int]:
 
 
 def test_killed_at_several_moments(workspace: Path, whole: str) -> None:
-    # A state is saved after each step, so that these moments are before, during or just after the saving of one.
+    # A state is saved after each step, so these moments are before, during or just after saving one.
     for text, delay in (("epoch: 1 step: 1,", 0.0), ("epoch: 1 step: 3,", 0.01), ("step: 2,", 0.02)):
         process = start(workspace, *TRAIN, pause=1)
         wait_for(process, text)
@@ -171,7 +171,7 @@ def test_a_closed_terminal_saves_the_state(workspace: Path, whole: str) -> None:
     (trainer,) = trainers(workspace)
     os.close(terminal)
     wait_until(lambda: not alive(trainer))
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     assert len(states(workspace)) == 1
     assert no_outputs(workspace)
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
@@ -188,7 +188,7 @@ def test_nohup_ignores_a_closed_terminal(workspace: Path, whole: str) -> None:
 
 
 def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
-    """What DVC's extension for VS Code reads: the summary, the curves, and DVCLive's signal file."""
+    """The VS Code extension of DVC reads these: the summary, the curves, and DVCLive's signal file."""
     process = start(workspace, *TRAIN, pause=0.3)
     seen: list[tuple[int, int, int]] = []
     summary, signal_file = workspace / "dvclive/metrics.json", workspace / ".dvc/tmp/exps/run/DVCLIVE_STEP_COMPLETED"
@@ -211,7 +211,7 @@ def test_a_watcher_sees_steps_arrive(workspace: Path) -> None:
     assert not signal_file.exists(), "DVCLive removes it when the training has ended"
 
 
-def test_damaged_states_are_found_out(resumable: Path, whole: str) -> None:
+def test_damaged_states_are_detected(resumable: Path, whole: str) -> None:
     folder = next((resumable / ".dvc" / "tmp" / "alexnet").glob("*/"))
     whole_one, without_checksum, altered, cut = (folder / name for name in states(resumable))
     cut.write_bytes(cut.read_bytes()[:-1000])
@@ -229,7 +229,7 @@ def test_damaged_states_are_found_out(resumable: Path, whole: str) -> None:
 
 @pytest.fixture(scope="module")
 def kept(original: Path, module_path: Path) -> Path:
-    """A workspace whose training has ended and has kept its last three states."""
+    """A workspace whose training has ended, with its last three states."""
     folder = duplicate(original, module_path / "kept")
     change(folder, run={"keep_checkpoint_max": 3, "keep_state": True})
     run(folder, *TRAIN)
@@ -264,7 +264,7 @@ def test_the_key_has_all_that_decides_the_result(kept: Path) -> None:
     assert set(identity["code"]) == modules | {"alexnet", "stages.train"}
 
 
-def test_a_state_of_another_training_is_not_picked_up(resumable: Path, whole: str) -> None:
+def test_a_state_of_another_training_is_not_used(resumable: Path, whole: str) -> None:
     change(resumable, train={"seed": 2})
     assert "resuming" not in run(resumable, *TRAIN)
     assert outputs(resumable) != whole
@@ -301,7 +301,7 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
 
 
 def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -> None:
-    """It has removed those that the first was writing, so that these are not whole."""
+    """DVC has removed outputs while the first process was writing them, so they may be incomplete."""
     first = start(workspace, *TRAIN, pause=0.3)
     wait_for(first, "epoch: 1 step: 3,")
     first.send_signal(signal.SIGSTOP)
@@ -316,8 +316,8 @@ def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -
 
 
 def test_a_running_training_is_neither_started_again_nor_cleared(workspace: Path) -> None:
-    first = start(workspace, *TRAIN, pause=5)
-    wait_for(first, "epoch: 1 step: 1,")
+    first = start(workspace, *TRAIN, pause=1)
+    wait_for(first, "epoch: 1 step: 2,")
     first.send_signal(signal.SIGSTOP)
     before = states(workspace)
     assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
@@ -333,11 +333,11 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(resumable: Path, who
     before = states(resumable)
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))  # less than a state, more than DVC's own files
 
     output = run(resumable, *TRAIN, code=1, preexec_fn=limit)
     errors = [line for line in output.splitlines() if "ERROR" in line or "CRITICAL" in line]
-    assert errors == [errors[0]]
+    assert len(errors) == 1, output
     assert errors[0].startswith("ERROR: File too large")
     assert "Traceback" not in output
     assert states(resumable) == before
@@ -373,7 +373,7 @@ def test_a_loss_that_is_nan_is_one_line(workspace: Path) -> None:
     assert no_outputs(workspace)
 
 
-def test_no_training_can_take_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_training_can_use_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ".dvc" / "tmp" / "alexnet" / "0123456789abcdef"
     folder.mkdir(parents=True)
     values = {"model": {"image_height": 67, "image_width": 67}, "train": {"epoch_size": 1, "learning_rate": 1}}
@@ -440,7 +440,7 @@ def test_a_lock_that_is_held_is_not_cleared(
         assert lock.exists()
 
 
-def test_a_folder_named_like_a_state_is_told_and_replaced(resumable: Path, whole: str) -> None:
+def test_a_folder_named_like_a_state_is_reported_and_replaced(resumable: Path, whole: str) -> None:
     (folder,) = (resumable / ".dvc" / "tmp" / "alexnet").glob("*/")
     (folder / "checkpoint_alexnet-2_4.ckpt" / "empty").mkdir(parents=True)
     output = run(resumable, *TRAIN)
@@ -503,7 +503,7 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
     assert outputs(workspace) == whole
 
 
-def test_orphans_stop_and_the_next_run_goes_on(workspace: Path, whole: str) -> None:
+def test_orphans_stop_and_the_next_run_resumes(workspace: Path, whole: str) -> None:
     orphans = []
     for number in (signal.SIGTERM, signal.SIGKILL):
         process = start(workspace, "dvc", "repro", "train", pause=1)
@@ -522,6 +522,6 @@ def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> 
     wait_for(shell, "epoch: 1 step: 1,")
     (trainer,) = trainers(workspace)
     os.kill(shell.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(trainer), seconds=120)
+    wait_until(lambda: not alive(trainer))
     shell.communicate()
     assert outputs(workspace) == whole

@@ -28,7 +28,7 @@ SPLIT = Split(RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(1
 
 @pytest.fixture(scope="module", autouse=True)
 def _narrow() -> Iterator[None]:
-    """Have these trainings take little memory, of which this process gives nothing back."""
+    """Let these trainings use little memory, because this process does not release any."""
     with narrow():
         yield
 

@@ -162,8 +162,8 @@ def refused(values: object) -> "pytest.ExceptionInfo[InputError]":
 
 def test_the_repositorys_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    given = params.read()
-    assert given.model_dump() == yaml.safe_load(params.PATH.read_text(encoding="utf-8"))
+    config = params.read()
+    assert config.model_dump() == yaml.safe_load(params.PATH.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("section", "key", "value", "allowed"), REFUSED)
@@ -359,9 +359,9 @@ def test_named_values_are_defined_only_in_the_library() -> None:
 
 def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
     write(values)
-    given = params.read()
+    config = params.read()
     with pytest.raises(ValueError, match="frozen"):
-        given.train.seed = 2
+        config.train.seed = 2
 
 
 def flags(section: str, *arguments: str) -> argparse.Namespace:

@@ -16,7 +16,7 @@ from dvc.repo import Repo
 
 from tests import workspaces
 from tests.trainings import duplicate, without_times
-from tests.workspaces import ROOT, change, run
+from tests.workspaces import ROOT, change, read_json, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
 STAGES = ("download", "verify", "train", "evaluate", "report", "export")
@@ -40,7 +40,7 @@ def served(module_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture(scope="module")
 def original(served: tuple[str, Path], module_path: Path) -> Path:
-    """A repository whose pipeline has run once, with all that came of it committed."""
+    """A repository whose pipeline has run once, with its results committed."""
     address, served_folder = served
     folder = workspaces.repository(module_path / "project" / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
@@ -54,7 +54,7 @@ def original(served: tuple[str, Path], module_path: Path) -> Path:
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
+    """A copy of that repository, which the test may change."""
     return duplicate(original, tmp_path)
 
 
@@ -64,7 +64,7 @@ def ran(output: str) -> list[str]:
 
 
 def changed(folder: Path) -> set[str]:
-    """The stages that `dvc repro` would find changed before it runs any."""
+    """Return the stages that are changed before `dvc repro` runs any of them."""
     with Repo(str(folder)) as repo:  # as `dvc status`, without starting a process
         return {name.rpartition(":")[2] for name in repo.status()}
 
@@ -122,7 +122,7 @@ def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
 
 
 def test_only_headlines_are_metrics(original: Path) -> None:
-    shown = json.loads(run(original, "dvc", "metrics", "show", "--json"))
+    shown = read_json(original, "dvc", "metrics", "show", "--json")
     assert set(shown[""]["data"]) == {"metrics/train.json", "metrics/eval.json"}
 
 
@@ -175,7 +175,7 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
     assert changed(project) == stages
 
 
-def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
+def test_evaluate_batch_size_reruns_only_evaluate_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
     assert ran(run(project, "dvc", "repro")) == ["evaluate", "report"]
@@ -221,7 +221,7 @@ def test_metrics_diff_between_branches(project: Path) -> None:
     change(project, train={"learning_rate": 0.05})
     assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
     workspaces.commit(project)
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "faster"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "faster")
     loss = difference["metrics/train.json"]["train_loss"]
     assert loss["new"] == metrics(project, "train")["train_loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
@@ -239,7 +239,7 @@ def test_an_experiment_changes_a_parameter(project: Path) -> None:
     curve = (project / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv").read_text(encoding="utf-8")
     assert [row.split("\t")[0] for row in curve.splitlines()] == ["step", "4", "8"]
     assert float(curve.split()[-1]) == pytest.approx(train["validation_accuracy"])
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "two"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "two")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
 
@@ -272,11 +272,11 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
     run(project, "dvc", "get", ".", "report", "--rev", "temporary", "--out", "shown")
     assert f"<code>{commit}</code>" in (project / "shown" / "index.html").read_text(encoding="utf-8")
     for name in ("queued", "temporary"):
-        assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]
+        assert read_json(project, "dvc", "metrics", "diff", "--json", "main", name)["metrics/train.json"]
 
 
 def test_plots_have_titles_and_axes(original: Path) -> None:
-    plots = json.loads(run(original, "dvc", "plots", "diff", "--json", "HEAD"))["data"]
+    plots = read_json(original, "dvc", "plots", "diff", "--json", "HEAD")["data"]
     axes = {
         "Loss": ("step", "cross entropy"),
         "Accuracy": ("step", "accuracy"),
@@ -293,7 +293,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
             assert f'"title": "{label}"' in content
 
 
-def test_no_network_is_one_line_with_two_ways_on(project: Path) -> None:
+def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
     change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
     output = run(project, "dvc", "repro", code=255)
     assert output.count("http://127.0.0.1:9/cifar-10-binary.tar.gz: Connection refused") == 1

@@ -40,7 +40,7 @@ def network(narrow_network: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(network: Any, module_path: Path) -> Path:
-    """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
+    """A folder with the library, a model at the usual path, one like the zoo's, three images and other files."""
     folder = module_path
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
     workspaces.make_narrow(folder)
@@ -63,10 +63,10 @@ def expected(network: Any) -> list[dict[str, float]]:
     return [{CLASS_NAMES[i]: float(row[i]) for i in best} for row, best in zip(answers, order, strict=True)]
 
 
-def predict(folder: Path, *arguments: str | bytes, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def predict(folder: Path, *arguments: str | bytes, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "alexnet", "predict", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=workspaces.environment(), input=given, capture_output=True, timeout=300, check=False
+        command, cwd=folder, env=workspaces.environment(), input=stdin, capture_output=True, timeout=300, check=False
     )
 
 
@@ -75,21 +75,21 @@ def line(name: str, classes: dict[str, float]) -> str:
 
 
 def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, float]]) -> None:
-    done = predict(folder, "0.png", "1.png", "2.png")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
+    result = predict(folder, "0.png", "1.png", "2.png")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
 
 
 def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
     shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
-    done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
+    result = predict(folder, *map(os.fsencode, names), stdin=(folder / "1.png").read_bytes())
     (folder / "a\n\x1b\udcff.png").unlink()
-    assert done.returncode == 2
+    assert result.returncode == 2
     answers = [line("0.png", expected[0]), line("-", expected[1]), line("a\\n\\x1b\\udcff.png", expected[2])]
     answers.append(line("2.png", expected[2]))
-    assert done.stdout.decode().splitlines() == answers
-    assert done.stderr.decode().splitlines() == [
+    assert result.stdout.decode().splitlines() == answers
+    assert result.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
         "ERROR: notes.txt: not an image in a supported format (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
@@ -99,10 +99,10 @@ def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str,
 
 def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["0.png", "notes.txt", "1.png", "none.png", "\x1b\n\udcff.png"]
-    done = predict(folder, "--json", *map(os.fsencode, names))
-    assert done.returncode == 2
-    assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
-    document = json.loads(done.stdout)
+    result = predict(folder, "--json", *map(os.fsencode, names))
+    assert result.returncode == 2
+    assert b"\\ud" not in result.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
+    document = json.loads(result.stdout)
     assert document["failures"] == [
         {"image": "notes.txt", "error": "not an image in a supported format (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
@@ -194,10 +194,10 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         file.write((folder / "0.png").read_bytes())
     command = [sys.executable, "-m", "alexnet", "predict", "--model", "zoo.ckpt", *size, f"/dev/fd/{pipe}"]
     options: dict[str, Any] = {"cwd": folder, "env": workspaces.environment(), "capture_output": True, "text": True}
-    done = subprocess.run(command, pass_fds=[pipe], timeout=300, check=False, **options)
+    result = subprocess.run(command, pass_fds=[pipe], timeout=300, check=False, **options)
     os.close(pipe)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
-    done = predict(folder, "0.png", "--json", *arguments)
-    assert (done.returncode, done.stdout) == (2, b"")
-    (told,) = done.stderr.decode().splitlines()
-    assert told.startswith("ERROR: ")
+    result = predict(folder, "0.png", "--json", *arguments)
+    assert (result.returncode, result.stdout) == (2, b"")
+    (message,) = result.stderr.decode().splitlines()
+    assert message.startswith("ERROR: ")
     for part in parts:
-        assert part in told
+        assert part in message
 
 
 def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:

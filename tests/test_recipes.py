@@ -35,10 +35,10 @@ def test_the_names_of_the_recipes() -> None:
 def test_a_recipe_has_only_values_that_are_allowed_and_that_differ(name: str, folder: Path) -> None:
     default = params.read().model_dump()
     change(folder, **values(name))
-    given = params.read().model_dump()
+    config = params.read().model_dump()
     for section, changes in values(name).items():
         for key, value in changes.items():
-            assert given[section][key] == value
+            assert config[section][key] == value
             if name != "zoo":  # which stands whole, whatever the default becomes
                 assert value != default[section][key], f"{section}.{key} is the default"
 
@@ -53,11 +53,11 @@ def test_the_sizes_of_the_short_recipes() -> None:
 
 def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None:
     change(folder, **values("zoo"))
-    given = params.read()
-    model, train = given.model, given.train
+    config = params.read()
+    model, train = config.model, config.train
     assert (model.image_height, model.image_width, model.num_classes) == (227, 227, 10)
     assert (train.epoch_size, train.batch_size) == (30, 32)
-    steps = given.data.train_images // train.batch_size
+    steps = config.data.train_images // train.batch_size
     assert steps == 1562
     assert (train.learning_rate, train.lr_schedule, train.warmup_ratio) == (0.002, "constant", 0)
     assert (train.momentum, train.use_nesterov) == (0.9, False)

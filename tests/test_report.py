@@ -141,8 +141,8 @@ FIRST_PIXEL = """() => {
 }"""
 
 
-def count_wrong(given: Results) -> int:
-    return int((given.logits.argmax(axis=1) != given.split.labels).sum())
+def count_wrong(case: Results) -> int:
+    return int((case.logits.argmax(axis=1) != case.split.labels).sum())
 
 
 def text(page: Page, folder: Path) -> str:
@@ -383,7 +383,7 @@ def test_class_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0.04, "0.0 s"),
         (59.4, "59.4 s"),
@@ -393,13 +393,15 @@ def test_class_rows() -> None:
         (86_399, "24 h 00 min"),
     ],
 )
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
-@pytest.mark.parametrize(("value", "said"), [(1.0, "> 0.999"), (0.99951, "> 0.999"), (0.9994, "0.999"), (0.1, "0.100")])
-def test_probabilities(value: float, said: str) -> None:
-    assert probability(value) == said
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1.0, "> 0.999"), (0.99951, "> 0.999"), (0.9994, "0.999"), (0.1, "0.100")]
+)
+def test_probabilities(value: float, expected: str) -> None:
+    assert probability(value) == expected
 
 
 @pytest.fixture
@@ -431,8 +433,8 @@ def of(folder: Path) -> dict[str, bytes]:
 def test_the_stage(finished: Path, run: Run) -> None:
     (finished / "mindspore.py").write_text("raise SystemExit('MindSpore was imported')\n", encoding="utf-8")
     change(finished, train={"seed": 31415}, run={"log_steps": 27182})
-    done = run("-m", "stages", "report")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    process = run("-m", "stages", "report")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     first = of(finished)
     assert set(first) == FILES
     page = first["index.html"].decode()

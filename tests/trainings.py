@@ -1,4 +1,4 @@
-"""What tests of trainings that end early share: workspaces to train in, and what is in them afterwards."""
+"""Functions for tests of trainings that end early: workspaces to train in, and their content afterwards."""
 
 import re
 import shutil
@@ -16,11 +16,11 @@ from tests.workspaces import change, run
 
 TRAIN = ("python", "-m", "stages", "train")
 HOLD_TIMES = ("metrics/timing.json", "report")
-"""Outputs that differ from run to run."""
+"""Outputs that contain times and so differ from run to run."""
 
 
 def verified(folder: Path, **sections: dict[str, Any]) -> Path:
-    """Make a copy of the project with these parameters, and its data verified."""
+    """Make a copy of the project with these parameters and verified data."""
     workspaces.copy(folder)
     change(folder, **sections)
     for stage in ("download", "verify"):
@@ -29,12 +29,12 @@ def verified(folder: Path, **sections: dict[str, Any]) -> Path:
 
 
 def duplicate(folder: Path, parent: Path) -> Path:
-    """Make a copy of a workspace, with its states and its repository, to do anything to."""
+    """Make a copy of a workspace, with its states and its repository, which a test may change."""
     return Path(shutil.copytree(folder, parent / "alexnet", symlinks=True))
 
 
 def outputs(folder: Path) -> str:
-    """Return the MD5 of the checkpoint, and the metrics and curves that must not differ from run to run."""
+    """Return the MD5 of the checkpoint, and the metrics and curves, which must not differ from run to run."""
     checkpoint = md5((folder / "models" / "alexnet.ckpt").read_bytes(), usedforsecurity=False).hexdigest()
     curves = sorted((folder / "dvclive").rglob("*.*"))
     assert len(curves) == 6
@@ -47,16 +47,16 @@ def no_outputs(folder: Path) -> bool:
 
 
 def without_times(lock: str) -> Any:
-    """Return what dvc.lock says of everything but the files that hold times."""
+    """Return the deps and outputs in a dvc.lock, except for the files that contain times."""
     stages = yaml.safe_load(lock)["stages"]
     return {
-        stage: [entry for kind in ("deps", "outs") for entry in of.get(kind, ()) if entry["path"] not in HOLD_TIMES]
-        for stage, of in stages.items()
+        name: [entry for kind in ("deps", "outs") for entry in stage.get(kind, ()) if entry["path"] not in HOLD_TIMES]
+        for name, stage in stages.items()
     }
 
 
 def states(folder: Path) -> list[str]:
-    """Return the names of the saved states, those of the latest step last."""
+    """Return the names of the saved states, the latest step last."""
     paths = (folder / ".dvc" / "tmp" / "alexnet").glob("*/checkpoint_alexnet-*.ckpt")
     return sorted((path.name for path in paths), key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
@@ -75,7 +75,7 @@ def trainers(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for(process: "Popen[str]", text: str) -> None:
-    """Read what a process prints until a line contains the text."""
+    """Read the output of a process until a line contains the text."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:

@@ -1,5 +1,6 @@
 """Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
+import json
 import os
 import re
 import shutil
@@ -26,13 +27,13 @@ TINY: dict[str, dict[str, Any]] = {
 """Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 NARROWER = 8
-"""How many times as many channels the project's convolutions have as narrow ones; of hidden units, its square."""
+"""The convolutions of a narrow network have this many times fewer channels, and its hidden layers the square of it."""
 
 PAUSE = "PAUSE_BEFORE_STEP"
-"""The environment variable that makes a training in a copy wait so many seconds before each of its steps."""
+"""The environment variable that makes a training in a copy wait before each step, for this many seconds."""
 
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
-"""The environment variable that names the folder in which DVC keeps what it knows of files, instead of /var/tmp/dvc."""
+"""The environment variable that names the folder for DVC's database of files, in place of /var/tmp/dvc."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
@@ -45,14 +46,14 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
 
 
 def copy(folder: Path) -> Path:
-    """Make a copy of all that belongs to the project, with a tiny archive, tiny parameters and a narrow network."""
+    """Make a copy of the project with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     make_narrow(folder)
-    # Several tests must do something while a training is on its way, however quick it is.
+    # Several tests must do something while a training is running, so they make it slower.
     loop = folder / "alexnet" / "training" / "loop.py"
     replace(loop, r"(?<=\n)import time\n", "import os\nimport time\n")
     pause = f'    time.sleep(float(os.environ.get("{PAUSE}", 0)))'
@@ -63,10 +64,10 @@ def copy(folder: Path) -> Path:
 
 
 def make_narrow(folder: Path) -> None:
-    """Make the AlexNet of a copy of the library as narrow as `tests.networks.narrow` makes that of this process.
+    """Make the AlexNet in a copy of the library as narrow as `tests.networks.narrow` makes it in this process.
 
-    A checkpoint of the project's takes 80 MB, and a state two or three times as much: most of a test's time would go
-    into writing files.
+    A checkpoint of the real network takes 80 MB, and a state two or three times as much, so a test would spend most of
+    its time writing files.
     """
     layers = folder / "alexnet" / "model" / "alexnet_layers.py"
     replace(layers, r"(?<=ConvolutionShape\()\d+", lambda found: str(int(found[0]) // NARROWER))
@@ -81,15 +82,17 @@ def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str
 
 
 def environment() -> dict[str, str]:
-    """What a new user's shell has, with this Python first on PATH."""
+    """Return the environment of a new user's shell, with this Python first on PATH."""
     dropped = ("DVC_", "GLOG_", "MS_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE}
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE
+    }
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    return variables | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command in a folder, in a session of its own, its output in one pipe.
+    """Start a command in a folder, in a session of its own, with all of its output in one pipe.
 
     A training that it starts waits for `pause` seconds before each step.
     """
@@ -98,27 +101,31 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
         cwd=folder,
         env=environment() | {PAUSE: str(pause)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **options,
+        **{"stderr": subprocess.STDOUT} | options,
     )
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
     """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=900)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def read_json(folder: Path, *command: str) -> Any:
+    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until a condition holds. Asserts that it does in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def commit(folder: Path, message: str = "a change") -> None:

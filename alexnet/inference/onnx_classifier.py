@@ -1,4 +1,4 @@
-"""The exported network, computed on the CPU by ONNX Runtime (https://onnxruntime.ai), which starts without MindSpore."""
+"""The exported network, computed on the CPU by ONNX Runtime (https://onnxruntime.ai), without MindSpore."""
 
 import json
 import os

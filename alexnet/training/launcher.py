@@ -167,8 +167,9 @@ def _crashed(first_ended: Mapping[int, int], missing: Sequence[int], msrun_log: 
     # Returns the rank of the worker that died, or None if it is not known. When one has died, msrun ends the others, so
     # they have no outcome either. first_ended: process ids by rank. missing: the ranks without an outcome.
     blamed = re.search(r"Worker process (\d+) exit with exception", msrun_log.read_text())
-    for rank, pid in first_ended.items():
-        if len(first_ended) == 1 or (blamed and pid == int(blamed[1])):
+    candidates = {rank: pid for rank, pid in first_ended.items() if rank in missing}
+    for rank, pid in candidates.items():
+        if len(candidates) == 1 or (blamed and pid == int(blamed[1])):
             return rank
     return missing[0] if len(missing) == 1 else None
 

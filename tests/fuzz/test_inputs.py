@@ -73,18 +73,18 @@ def attempt(kind: str, data: bytes) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         start, before = time.monotonic(), peak()
-        left, told = set[str](), ""
+        created, message = set[str](), ""
         try:
             read(path)
-            left = {"train", "test"}
+            created = {"train", "test"}
         except InputError as error:
-            told = str(error)
-        assert "\n" not in told
-        assert len(told) < 10_000
+            message = str(error)
+        assert "\n" not in message
+        assert len(message) < 10_000
         assert time.monotonic() - start < SECONDS
         assert peak() - before < MEGABYTES
         assert {entry.name for entry in folder.iterdir()} == {"in"}
-        assert {entry.name for entry in path.parent.iterdir()} - left == {path.name}
+        assert {entry.name for entry in path.parent.iterdir()} - created == {path.name}
         assert path.read_bytes() == data
 
 
