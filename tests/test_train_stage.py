@@ -108,7 +108,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
     watch(device, "select", lambda *_: ("GPU", 7))
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
-    watch(train, "Batches", lambda real, *arguments: real(*arguments))
+    watch(train, "Batches", lambda real, *arguments, **named: real(*arguments, **named))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
     watch(train, "load_initial_weights", lambda *_: [])
     watch(loop, "train", reached)
