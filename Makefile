@@ -11,7 +11,7 @@
 # make fuzz MINUTES=20          test damaged inputs for this long
 # make chaos KILLS=100          kill the pipeline this often, on a tiny problem, and check that it recovers
 # make bench                    measure how fast this machine is
-# make lock                     compile requirements*.txt from requirements*.in
+# make lock                     compile requirements*.txt from versions.txt and requirements*.in
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text

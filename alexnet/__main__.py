@@ -35,7 +35,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     text = "print the likeliest classes of images"
     command = commands.add_parser("predict", help=text, description=f"{text.capitalize()}.")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image file; - is standard input")
-    command.add_argument("--model", type=Path, default=Path("models/alexnet.ckpt"), help="checkpoint (%(default)s)")
+    command.add_argument(
+        "--model",
+        type=Path,
+        help="checkpoint, or .onnx file (models/alexnet.ckpt; without MindSpore, models/alexnet.onnx)",
+    )
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.add_argument("--device_target", choices=get_args(DeviceTarget), default="auto", help="(%(default)s)")
     for size in ("image_height", "image_width"):

@@ -105,6 +105,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (-1, 33, 12.0, "12", None, True)
     ),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
+    *(("train", "initial_weights", value, "the path of a checkpoint, or null") for value in ("", 1, True, ["a.ckpt"])),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
     *(
         ("run", "minimum_download_rate", value, "a number of at least 0")
@@ -116,6 +117,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
 ACCEPTED: list[tuple[str, str, Any]] = [
     ("data", "urls", ["generated", "a/b.tar.gz", "file:///a"]),
     ("data", "md5", None),
+    ("train", "initial_weights", None),
+    ("train", "initial_weights", "a/b.ckpt"),
     ("data", "train_images", 50),
     ("data", "test_images", 10),
     ("model", "name", "alexnet"),

@@ -85,6 +85,7 @@ def results(
             "commit": "0123abc",
             "name": "slower",
             "finished": "2026-01-02 03:04 UTC",
+            **({"initial_weights_md5": "0123456789abcdef" * 2} if validation else {}),
             "versions": {"MindSpore": "2.8.0", "NumPy": "1.26.4", "oneDNN": "3.2.0"},
         },
         data={
@@ -233,7 +234,9 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     assert "with care" not in found
     assert "generated" not in found
     assert "Validation" not in found
-    assert "Validation accuracy 0.7000 5,000 images held out" in text(page, written["few wrong"])
+    shown = text(page, written["few wrong"])
+    assert "Validation accuracy 0.7000 5,000 images held out" in shown
+    assert "MD5 of the initial weights 0123456789abcdef0123456789abcdef" in shown
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1280, 9), (400, 3)])
@@ -259,16 +262,18 @@ def test_the_model_card(written: dict[str, Path]) -> None:
     )
     (result,) = head["model-index"][0]["results"]
     assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(case.evaluation["accuracy"])}
-    headings = ("Intended use", "Data", "Training", "Results", "Calibration", "Limits")
+    assert head["license"] == "unknown", "of https://huggingface.co/docs/hub/repositories-licenses"
+    headings = ("Intended use", "Data", "Licence", "Training", "Results", "Calibration", "Limits")
     assert re.findall(r"^## (.+)$", body, re.MULTILINE) == list(headings)
     for part in (
-        "Licence of the data",
+        "[the page of CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) state one for the data",
         "`0123abc`",
         "9.86 PFLOP",
         "CPU, oneDNN kernels, bfloat16",
         "MindSpore 2.8.0, NumPy 1.26.4, oneDNN 3.2.0",
         "| validation images | 0.7000 |",
         "augmented | 0.6543 |",
+        "| initial weights | a checkpoint with the MD5 `0123456789abcdef0123456789abcdef` |",
         f"| cat | 10 | {case.per_class['cat']:.3f} |",
         "https://example.org/<i>&amp;/",
     ):
@@ -283,7 +288,8 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
     assert "pictures that a program drew" in body
-    assert "Licence of the data" not in body
+    assert "state one for the data" not in body
+    assert head["license"] == "unknown"
 
 
 def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:

@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,28 @@ def load_weights(network: Network, path: Path) -> None:
     _set_weights(network, values, path)
 
 
+def load_initial_weights(network: Network, path: Path) -> list[str]:
+    """Set the network's parameters from a checkpoint whose weights a training starts from.
+
+    As `load_weights`, but the checkpoint's network may have another image size, if all shapes are the same, and another
+    number of classes. In the latter case the network's `output_parameters` keep their values.
+
+    Returns the names of the parameters that were left out, sorted.
+    """
+    values = read_checkpoint(path)
+    saved = _settings(values) or network.settings_of(values) or {}
+    for name, value in network.settings.items():
+        if name not in ("num_classes", "image_height", "image_width") and saved.get(name, value) != value:
+            raise InputError(
+                f"{path} is of a network with {name} {saved[name]}, expected {value}: set model.{name} to "
+                f"{str(saved[name]).lower()}, or name another checkpoint"
+            )
+    classes = saved.get("num_classes", network.num_classes)
+    left_out = network.output_parameters if classes != network.num_classes else frozenset()
+    _set_weights(network, values, path, left_out)
+    return sorted(left_out)
+
+
 def load_network(
     path: Path, image_height: int | None = None, image_width: int | None = None, kernels: Kernels = MINDSPORE
 ) -> Network:
@@ -231,9 +253,13 @@ def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
             raise InputError(f"{path} was trained with {name} {value}, expected {expected}: train again")
 
 
-def _set_weights(network: Network, values: Mapping[str, np.ndarray], path: Path) -> None:
+def _set_weights(
+    network: Network, values: Mapping[str, np.ndarray], path: Path, left_out: Collection[str] = ()
+) -> None:
     checked = {}
     for name, parameter in network.parameters_and_names():
+        if name in left_out:
+            continue
         value = values.get(name)
         if value is None and name in network.optional_parameters:
             value = np.zeros(parameter.shape)
