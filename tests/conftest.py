@@ -127,7 +127,7 @@ def run(workspace: Path) -> Run:
             env=environment | variables,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

@@ -255,7 +255,7 @@ def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, s
     process = start(small, "python", *INTERRUPTIBLE[command])
     wait_until(lambda: waits_for_signals(process.pid))
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (code, "ERROR: interrupted\n")
     assert files_of(small) == before
 
@@ -265,7 +265,7 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing(small: Path, checkpoin
     process = start(small, "python", *INTERRUPTIBLE["export"])
     wait_until(lambda: (small / "models" / ".alexnet.onnx.partial").exists())
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (130, "ERROR: interrupted\n")
     assert files_of(small) == before
     assert not list(small.rglob("*.partial"))
@@ -286,7 +286,7 @@ def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint:
     (stage,) = psutil.Process(dvc.pid).children()
     wait_until(lambda: waits_for_signals(stage.pid))
     dvc.kill()
-    output, _ = dvc.communicate(timeout=60)  # the stage has its output too
+    output, _ = dvc.communicate(timeout=300)  # the stage has its output too
     assert output == "ERROR: interrupted\n"
     wait_until(lambda: not alive(stage))
     assert files_of(small) == before

@@ -171,7 +171,7 @@ def test_a_closed_terminal_saves_the_state(workspace: Path, whole: str) -> None:
     (trainer,) = trainers(workspace)
     os.close(terminal)
     wait_until(lambda: not alive(trainer))
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     assert len(states(workspace)) == 1
     assert no_outputs(workspace)
     assert "resuming after epoch 1 step" in run(workspace, *TRAIN)
@@ -316,8 +316,8 @@ def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -
 
 
 def test_a_running_training_is_neither_started_again_nor_cleared(workspace: Path) -> None:
-    first = start(workspace, *TRAIN, pause=5)
-    wait_for(first, "epoch: 1 step: 1,")
+    first = start(workspace, *TRAIN, pause=1)
+    wait_for(first, "epoch: 1 step: 2,")
     first.send_signal(signal.SIGSTOP)
     before = states(workspace)
     assert "in use" in run(workspace, "python", "-m", "stages", "states", "--clear")
@@ -333,11 +333,11 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(resumable: Path, who
     before = states(resumable)
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))  # less than a state, more than DVC's own files
 
     output = run(resumable, *TRAIN, code=1, preexec_fn=limit)
     errors = [line for line in output.splitlines() if "ERROR" in line or "CRITICAL" in line]
-    assert errors == [errors[0]]
+    assert len(errors) == 1, output
     assert errors[0].startswith("ERROR: File too large")
     assert "Traceback" not in output
     assert states(resumable) == before
@@ -522,6 +522,6 @@ def test_a_stage_run_by_hand_outlives_its_shell(workspace: Path, whole: str) -> 
     wait_for(shell, "epoch: 1 step: 1,")
     (trainer,) = trainers(workspace)
     os.kill(shell.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(trainer), seconds=120)
+    wait_until(lambda: not alive(trainer))
     shell.communicate()
     assert outputs(workspace) == whole

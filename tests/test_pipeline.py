@@ -16,7 +16,7 @@ from dvc.repo import Repo
 
 from tests import workspaces
 from tests.trainings import duplicate, without_times
-from tests.workspaces import ROOT, change, run
+from tests.workspaces import ROOT, change, read_json, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
 STAGES = ("download", "verify", "train", "evaluate", "report", "export")
@@ -122,7 +122,7 @@ def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
 
 
 def test_only_headlines_are_metrics(original: Path) -> None:
-    shown = json.loads(run(original, "dvc", "metrics", "show", "--json"))
+    shown = read_json(original, "dvc", "metrics", "show", "--json")
     assert set(shown[""]["data"]) == {"metrics/train.json", "metrics/eval.json"}
 
 
@@ -220,7 +220,7 @@ def test_metrics_diff_between_branches(project: Path) -> None:
     change(project, train={"learning_rate": 0.05})
     assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
     workspaces.commit(project)
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "faster"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "faster")
     loss = difference["metrics/train.json"]["train_loss"]
     assert loss["new"] == metrics(project, "train")["train_loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
@@ -238,7 +238,7 @@ def test_an_experiment_changes_a_parameter(project: Path) -> None:
     curve = (project / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv").read_text(encoding="utf-8")
     assert [row.split("\t")[0] for row in curve.splitlines()] == ["step", "4", "8"]
     assert float(curve.split()[-1]) == pytest.approx(train["validation_accuracy"])
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "two"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "two")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
 
@@ -271,11 +271,11 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
     run(project, "dvc", "get", ".", "report", "--rev", "temporary", "--out", "shown")
     assert f"<code>{commit}</code>" in (project / "shown" / "index.html").read_text(encoding="utf-8")
     for name in ("queued", "temporary"):
-        assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]
+        assert read_json(project, "dvc", "metrics", "diff", "--json", "main", name)["metrics/train.json"]
 
 
 def test_plots_have_titles_and_axes(original: Path) -> None:
-    plots = json.loads(run(original, "dvc", "plots", "diff", "--json", "HEAD"))["data"]
+    plots = read_json(original, "dvc", "plots", "diff", "--json", "HEAD")["data"]
     axes = {
         "Loss": ("step", "cross entropy"),
         "Accuracy": ("step", "accuracy"),

@@ -13,7 +13,7 @@ from PIL import Image
 from tests import workspaces
 from tests.documents import commands, section
 from tests.test_pipeline import ran
-from tests.workspaces import ROOT, change, run
+from tests.workspaces import ROOT, change, read_json, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
 HOUR = "An hour, step by step"
@@ -82,12 +82,12 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.threads=1", "-S", "evaluate.threads=1"]
     run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep)
     run(clone, "dvc", "queue", "start", "-j", "2")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (status := run(clone, "dvc", "queue", "status")).count("Success") < 3:
         assert "Failed" not in status
         assert time.monotonic() < deadline, status
         time.sleep(2)
-    shown = json.loads(run(clone, "dvc", "exp", "show", "--json"))
+    shown = read_json(clone, "dvc", "exp", "show", "--json")
     found = {}
     for revision in next(row for row in shown if row["rev"] != "workspace")["experiments"] or []:
         data = revision["revs"][0]["data"]
@@ -95,7 +95,7 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
         assert 0 <= data["metrics"]["metrics/eval.json"]["data"]["accuracy"] <= 1
     assert set(found) == set(rates)
     run(clone, "dvc", "exp", "branch", found["0.005"], "slower")
-    difference = json.loads(run(clone, "dvc", "metrics", "diff", "--json", "main", "slower"))
+    difference = read_json(clone, "dvc", "metrics", "diff", "--json", "main", "slower")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
 

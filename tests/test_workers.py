@@ -83,7 +83,7 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     process = start(workspace, *TRAIN, pause=1)
     wait_for(process, "epoch: 1 step: 2,")
     worker(workspace, 1).kill()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     error = output.splitlines()[-1]
     assert error.startswith("ERROR: worker 1 died, see ")
@@ -98,7 +98,7 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     wait_for(process, "resuming after epoch 1 step")
     wait_for(process, "epoch: ")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 143
     assert "state saved: the same command resumes from there" in output
     assert states(workspace)[-1] != before[-1]
@@ -120,7 +120,7 @@ def test_workers_do_not_outlive_their_launcher(workspace: Path) -> None:
     process = start(workspace, *TRAIN, pause=2)
     wait_for(process, "epoch: 1 step: 1,")
     process.kill()
-    wait_until(lambda: trainers(workspace) == [], seconds=120)
+    wait_until(lambda: trainers(workspace) == [])
     assert no_outputs(workspace)
     assert states(workspace)
 

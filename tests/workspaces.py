@@ -1,5 +1,6 @@
 """Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
+import json
 import os
 import re
 import shutil
@@ -100,27 +101,31 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
         cwd=folder,
         env=environment() | {PAUSE: str(pause)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **options,
+        **{"stderr": subprocess.STDOUT} | options,
     )
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
     """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=900)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def read_json(folder: Path, *command: str) -> Any:
+    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until a condition holds. Asserts that it does in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def commit(folder: Path, message: str = "a change") -> None:
