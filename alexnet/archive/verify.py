@@ -189,29 +189,11 @@ def verify(
     """
     archive = f"the archive {path}"
     found_md5 = check_md5(path, None if allow_generated else md5, archive)
-    tallies = {"train": _Tally(), "test": _Tally()}
-    contents: dict[bytes, str] = {}
-    generated = False
     with replacing(train_folder) as train, replacing(test_folder) as test:
         train.mkdir()
         test.mkdir()
-        with _explained(archive):
-            with gzip.open(path) as stream:
-                for name, content in _members(stream, train_images, test_images):
-                    if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
-                        split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
-                        first = contents.setdefault(hashlib.sha256(content).digest(), name)
-                        if first != name:
-                            raise InputError(f"has the same content in {first} and {name}, expected different images")
-                        tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
-                        (folder / name).write_bytes(content)
-                    elif name == cifar10.META_FILE:
-                        _check_names(content)
-                        (train / name).write_bytes(content)
-                    elif name == cifar10.GENERATED_FILE:
-                        generated = True
-                        (train / name).write_bytes(content)
-                        (test / name).write_bytes(content)
+        with _explained(archive), gzip.open(path) as stream:
+            tallies, generated = _unpack(_members(stream, train_images, test_images), train, test)
             splits = {
                 "train": tallies["train"].report("train", train_images),
                 "test": tallies["test"].report("test", test_images),
@@ -223,6 +205,29 @@ def verify(
         "generated": generated,
         **splits,
     }
+
+
+def _unpack(members: Iterator[tuple[str, bytes]], train: Path, test: Path) -> tuple[dict[str, _Tally], bool]:
+    # Writes the files to the two folders. Returns the counts of both splits, and whether the images were generated.
+    tallies = {"train": _Tally(), "test": _Tally()}
+    contents: dict[bytes, str] = {}
+    generated = False
+    for name, content in members:
+        if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
+            split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
+            first = contents.setdefault(hashlib.sha256(content).digest(), name)
+            if first != name:
+                raise InputError(f"has the same content in {first} and {name}, expected different images")
+            tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
+            (folder / name).write_bytes(content)
+        elif name == cifar10.META_FILE:
+            _check_names(content)
+            (train / name).write_bytes(content)
+        elif name == cifar10.GENERATED_FILE:
+            generated = True
+            (train / name).write_bytes(content)
+            (test / name).write_bytes(content)
+    return tallies, generated
 
 
 def _check_names(content: bytes) -> None:
