@@ -14,7 +14,7 @@ import pytest
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
-from tests import archives
+from tests import archives, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,12 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End `make fuzz` and `make chaos` with their table."""
+    for line in tables.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -50,8 +50,8 @@ def tell(message: str) -> None:
 def exit_on_failure() -> Iterator[None]:
     """Report a failure of the body in one line on standard error and end the process. A bug keeps its traceback.
 
-    The exit code is 2 for an InputError; 1 for an OSError (a full disk, a folder that cannot be written) and for a
-    WorkerError; and that of the signal for an interruption.
+    The exit code is 2 for an InputError; 1 for an OSError (a full disk, a folder that cannot be written), a WorkerError
+    and too little memory; and that of the signal for an interruption.
     """
     try:
         yield
@@ -60,6 +60,9 @@ def exit_on_failure() -> Iterator[None]:
         sys.exit(2)
     except OSError as error:
         tell(describe(error))
+        sys.exit(1)
+    except MemoryError as error:
+        tell(f"there is too little memory: {error or 'take a smaller batch_size or image size'}")
         sys.exit(1)
     except WorkerError as error:
         tell(str(error))
