@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -48,7 +49,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str, str]:
-    """Stop DVC in one of the ways; return which, and what was running then."""
+    """Stop DVC in one of the ways; return which, and what was running then. Two empty texts: it had ended."""
     full, number, target = chance.random() < SHARE_OF_FULL_DISKS, chance.choice(SIGNALS), chance.choice(TARGETS)
     full_seconds = chance.uniform(0, FULL_SECONDS)
     try:
@@ -65,15 +66,15 @@ def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str,
             target = "DVC"
             dvc.send_signal(number)
     except (psutil.Error, ProcessLookupError):
-        return "a process that had ended", "no stage"
+        return "", ""
     return f"{number.name} to {target}", running
 
 
 def fill_disk(dvc: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Have no process below DVC write more to any file, as on a full disk, and after some time have them write again.
 
-    What they start meanwhile has the limit as well. It is the same as a full disk to whoever writes, except for the name
-    of the error, and needs no rights.
+    What they start meanwhile has the limit as well. To whoever writes, only the name of the error differs from that of a
+    full disk, and it needs no rights.
     """
     for limit in (0, resource.RLIM_INFINITY):
         for process in processes_of(dvc):
@@ -111,8 +112,19 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[IO[bytes]]:
+    """Where DVC prints to: a process that the full disk does not concern writes it to a file."""
+    with (
+        (tmp_path / "log").open("wb") as file,
+        subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=file, start_new_session=True) as writer,
+    ):
+        assert writer.stdin is not None
+        yield writer.stdin
+
+
 @pytest.mark.parametrize("kernels", ["onednn", "mindspore"])
-def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path, log: IO[bytes]) -> None:
     if kernels == "onednn" and not onednn.available():
         pytest.skip("oneDNN is not installed")
     change(repository, train={"kernels": kernels})
@@ -127,14 +139,13 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     while kills < max(1, KILLS // 2):
         folder = Path(shutil.copytree(repository, tmp_path / "stopped", symlinks=True))
         done: list[str] = []
-        with (tmp_path / "log").open("wb") as log:
-            for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
-                attack, running = repro_disturbed(folder, log, chance, seconds)
-                if not attack:
-                    break
-                done.append(attack)
-                kills += 1
-                print(f"{kernels} {kills}: {attack}, {running}", flush=True)
+        for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
+            attack, running = repro_disturbed(folder, log, chance, seconds)
+            if not attack:
+                break
+            done.append(attack)
+            kills += 1
+            print(f"{kernels} {kills}: {attack}, {running}", flush=True)
         outcome = "bad"
         try:
             run(folder, *REPRO)
@@ -148,22 +159,19 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
 
 
 def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds: float) -> tuple[str, str]:
-    """Run DVC, stop it after a random time, and return how; two empty texts when it had ended by then."""
-    # The log is written by a process that the full disk does not concern.
-    with subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=log, start_new_session=True) as writer:
-        assert writer.stdin is not None
-        dvc = subprocess.Popen(
-            REPRO,
-            cwd=folder,
-            env=workspaces.environment(),
-            stdout=writer.stdin,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            dvc.wait(chance.uniform(0, seconds))
-        except subprocess.TimeoutExpired:
-            disturbed = disturb(dvc, chance)
-            dvc.wait(300)
-            return disturbed
+    """Run DVC, stop it after a random time, and return how and at what; two empty texts when it had ended by then."""
+    dvc = subprocess.Popen(
+        REPRO,
+        cwd=folder,
+        env=workspaces.environment(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        dvc.wait(chance.uniform(0, seconds))
+    except subprocess.TimeoutExpired:
+        disturbed = disturb(dvc, chance)
+        dvc.wait(300)
+        return disturbed
     return "", ""
