@@ -73,8 +73,8 @@ def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str,
 def fill_disk(dvc: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Have no process below DVC write more to any file, as on a full disk, and after some time have them write again.
 
-    What they start meanwhile has the limit as well. To whoever writes, only the name of the error differs from that of a
-    full disk, and it needs no rights.
+    What they start meanwhile has the limit as well. It needs no rights, and to whoever writes, only the error's name is
+    another than on a full disk.
     """
     for limit in (0, resource.RLIM_INFINITY):
         for process in processes_of(dvc):
