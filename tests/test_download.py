@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -20,8 +21,10 @@ from alexnet.archive import download as library
 from alexnet.archive.download import download
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
+from stages import download as stage
 from tests import archives
-from tests.conftest import one_line
+from tests.conftest import ROOT, one_line
+from tests.workspaces import change
 
 
 def _packed(seed: int) -> bytes:
@@ -359,6 +362,26 @@ def test_an_endless_answer_is_ended_at_what_the_images_take(server: _Server, get
     assert is_whole(get(f"{server.url}/endless", f"{server.url}/good"))
     assert re.search("/endless: sends more than [0-9]+ bytes", lines()[0])
     assert server.sent < 20_000_000, "what is on its way in buffers included"
+
+
+@pytest.mark.parametrize("name", ["encoded", "endless"])
+def test_what_is_too_large_fills_no_disk(name: str, server: _Server, get: Get) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good", md5=None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_the_stage_takes_the_minimum_rate_from_the_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(stage, "download", lambda *arguments: taken.extend(arguments))
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    change(tmp_path, run={"minimum_download_rate": 31415})
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    assert taken[-1] == 31415
 
 
 @pytest.mark.parametrize("name", ["slow", "slow-headers"])
