@@ -3,7 +3,7 @@
 # make recipe NAME=five-minutes: one of recipes/, as an experiment. make compare, or make compare ALL=1: the table of
 # experiments. make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown: a recipe with each seed.
 # make lock: requirements.txt and requirements-dev.txt anew, from requirements.in and requirements-dev.in.
-# make bench: how fast this machine is. make fuzz MINUTES=20: damaged inputs, for so long.
+# make bench: how fast this machine is. make fuzz MINUTES=20: damaged inputs, for so long, and a table of them.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text
@@ -68,7 +68,7 @@ endef
 	$(call install,$<)
 	touch $@
 
-# make chaos KILLS=100: the whole pipeline on a tiny problem, killed so often.
+# make chaos KILLS=100: the whole pipeline on a tiny problem, stopped so often, and a table; SEED=1 fixes the moments.
 .PHONY: chaos
 chaos: export KILLS ?= 100
 chaos: .venv/dev.stamp

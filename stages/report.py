@@ -115,9 +115,12 @@ def read_json(path: Path, expected: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read an array that `evaluate` left. Raises InputError when it is missing or broken."""
+    """Read an array that `evaluate` left. Raises InputError when it is missing or broken, or not of real numbers."""
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}; evaluate first") from None
+        with path.open("rb") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        if array.dtype.kind != "f":
+            raise ValueError(f"it has the type {array.dtype}")
+    except Exception as error:  # for damaged files, NumPy raises exceptions of any type
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; evaluate first") from None
     return array

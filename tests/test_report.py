@@ -509,6 +509,12 @@ def test_the_zoos_cost_is_as_counted() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 
+def npy(shape: str, kind: str = "<f4") -> bytes:
+    """The header of a file of an array, which says it has this shape and this type."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("file", "content", "part"),
     [
@@ -526,6 +532,17 @@ def test_the_zoos_cost_is_as_counted() -> None:
         ("predictions/logits.npy", None, "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"none", "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"", "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(10**12, 10)"), "cannot read predictions/logits.npy"),
+        (
+            "predictions/logits.npy",
+            npy("(1000000000000, 10)"),
+            "cannot read predictions/logits.npy: Unable to allocate",
+        ),
+        ("predictions/logits.npy", npy("(99999999999999999999, 10)"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(" * 9000), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(1,)", "|O"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(0, 10)", "<U1"), "cannot read predictions/logits.npy: it has the type <U1"),
+        ("predictions/logits.npy", b"PK\3\4" + bytes(99), "cannot read predictions/logits.npy"),
         ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
         ("predictions/filters.npy", None, "cannot read predictions/filters.npy"),
     ],
