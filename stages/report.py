@@ -118,7 +118,7 @@ def read_array(path: Path) -> np.ndarray:
     """Read an array that `evaluate` left. Raises InputError when it is missing or broken, or not of real numbers."""
     try:
         with path.open("rb") as file:
-            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
         if array.dtype.kind != "f":
             raise ValueError(f"it has the type {array.dtype}")
     except Exception as error:  # for damaged files, NumPy raises exceptions of any type
