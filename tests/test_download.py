@@ -338,7 +338,7 @@ def test_a_wrong_md5_is_downloaded_once(server: _Server, get: Get) -> None:
         ("page.html", "no .tar.gz"),
         ("no-length-cut", "cut short"),
         ("empty", "the server answered 204 No Content"),
-        ("encoded", "sends more than|no .tar.gz"),
+        ("encoded", "sends more than the|no .tar.gz"),
     ],
 )
 def test_what_is_no_archive_is_the_failure_of_its_place_without_an_md5_too(
@@ -355,12 +355,20 @@ def test_a_file_that_is_no_archive_is_the_failure_of_its_place(root: Path, get: 
     os.mkfifo(root / "pipe")
     assert is_whole(get("page.html", "pipe", "sub/good.tar.gz", md5=None))
     assert "no .tar.gz" in lines()[0]
-    assert lines()[1] == "pipe: is a named pipe, expected a file"
+    assert lines()[1] == "pipe: is a named pipe or a device, expected a file"
+
+
+def test_a_file_that_is_too_large_is_not_copied(root: Path, get: Get, lines: Lines) -> None:
+    with (root / "large.tar.gz").open("wb") as file:
+        file.truncate(10**12)
+    assert is_whole(get("large.tar.gz", "/dev/zero", "sub/good.tar.gz"))
+    assert re.match(r"large.tar.gz: has 1000000000000 bytes, more than the \d+ bytes that", lines()[0])
+    assert lines()[1] == "/dev/zero: is a named pipe or a device, expected a file"
 
 
 def test_an_endless_answer_is_ended_at_what_the_images_take(server: _Server, get: Get, lines: Lines) -> None:
     assert is_whole(get(f"{server.url}/endless", f"{server.url}/good"))
-    assert re.search("/endless: sends more than [0-9]+ bytes", lines()[0])
+    assert re.search("/endless: sends more than the [0-9]+ bytes", lines()[0])
     assert server.sent < 20_000_000, "what is on its way in buffers included"
 
 
