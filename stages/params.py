@@ -193,7 +193,9 @@ def _check_size(text: str, yaml: YAML) -> None:
         levels += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if levels > MOST_LEVELS:
             raise InputError(f"{PATH} has more than {MOST_LEVELS} lists and mappings one in another")
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, CollectionStartEvent):
+            single.discard(event.anchor)  # a name may be given again
+        elif isinstance(event, ScalarEvent):
             single.add(event.anchor)
         elif isinstance(event, AliasEvent) and event.anchor not in single:
             line = event.start_mark.line + 1

@@ -287,14 +287,21 @@ def test_a_file_that_is_no_yaml_is_refused_without_its_secrets(text: str) -> Non
     assert "hush" not in str(caught.value)
 
 
+def merged(levels: int) -> str:
+    """A mapping that is merged nine times into the next, and so on."""
+    names = ["a", *(f"b{level}" for level in range(1, levels))]
+    lines = [f"{new}: &{new} {{<<: [{', '.join(9 * ['*' + old])}]}}\n" for old, new in itertools.pairwise(names)]
+    return "a: &a {b: c}\n" + "".join(lines)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "[" * 5000,
         "data: " + "[" * 5000 + "]" * 5000,
         "data: &a [{b: *a}]",
-        "a: &a {b: c}\n"
-        + "".join(f"{n}: &b{n} {{<<: [{', '.join(9 * ['*a' if n == 1 else f'*b{n - 1}'])}]}}\n" for n in range(1, 12)),
+        "x: [&a 1, &b1 1, &b2 1, &b3 1, &b4 1, &b5 1, &b6 1, &b7 1]\n" + merged(8),
+        merged(12),
         "".join(f"key{number}: 1\n" for number in range(200_000)),
         "".join(f"key{number}: 1\n" for number in range(8000)),
         "data: " + "9" * 5000,
@@ -310,6 +317,7 @@ def test_a_file_that_is_no_yaml_is_refused_without_its_secrets(text: str) -> Non
         "deep",
         "deep and whole",
         "a list in itself, below",
+        "a name given again",
         "merged",
         "long",
         "many keys",

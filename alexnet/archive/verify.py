@@ -16,7 +16,7 @@ from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import digest, replacing
 
 _TEXT_BYTES = 65_536  # the limit for a member that is not a data file
-_HEADER_BYTES = 2 * _TEXT_BYTES  # the limit for all headers and padding; the official archive has 15 kB
+_HEADER_BYTES = 2 * _TEXT_BYTES  # the limit for all headers and padding
 
 
 def unpacked_limit(train_images: int, test_images: int) -> int:
