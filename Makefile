@@ -1,14 +1,21 @@
-# make setup: .venv, and nothing else. make demo: the whole pipeline on drawn pictures, in minutes, offline but for the
-# package index. make test: lint and tests. make repro: what params.yaml says, CIFAR-10 by default.
-# make recipe NAME=five-minutes: one of recipes/, as an experiment. make compare, or make compare ALL=1: the table of
-# experiments. make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown: a recipe with each seed.
-# make lock: requirements.txt and requirements-dev.txt anew, from requirements.in and requirements-dev.in.
-# make bench: how fast this machine is. make fuzz MINUTES=20: damaged inputs, for so long, and a table of them.
+# make setup                    create .venv and install the packages of requirements.txt
+# make demo                     run the whole pipeline on generated images, in a few minutes
+# make repro                    run the pipeline as params.yaml says: on CIFAR-10 by default
+# make recipe NAME=five-minutes run one of recipes/ as an experiment
+# make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown
+#                               run a recipe once for each seed, and print means and standard deviations
+# make compare                  print the table of experiments; with ALL=1, those of older commits too
+# make test                     run the linter, the type checker and the tests
+# make fuzz MINUTES=20          test damaged inputs for this long, and print a table
+# make chaos KILLS=100          stop the pipeline this often, on a tiny problem, check that it recovers, and print a
+#                               table; SEED=1 stops it at the same moments again
+# make bench                    measure how fast this machine is
+# make lock                     compile requirements*.txt from requirements*.in
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text
 
-.PHONY: setup demo recipe seeds compare test repro bench fuzz lock
+.PHONY: setup demo recipe seeds compare test repro bench fuzz chaos lock
 
 setup: .venv/run.stamp
 	@echo 'To use the commands: export PATH="$$PWD/.venv/bin:$$PATH"'
@@ -41,6 +48,10 @@ fuzz: export MINUTES ?= 20
 fuzz: .venv/dev.stamp
 	pytest --numprocesses 0 tests/fuzz
 
+chaos: export KILLS ?= 100
+chaos: .venv/dev.stamp
+	pytest --numprocesses 0 --capture no tests/test_chaos.py
+
 COMPILE = uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 --no-python-downloads \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
@@ -54,9 +65,10 @@ lock:
 	  f"Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 
-# uv, where it is installed, takes a fraction of the time.
+# uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
+# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore, which takes 9 seconds instead of 3.
 define install
-	if command -v uv > /dev/null; then uv pip install --quiet --python .venv/bin/python --require-hashes --requirement $(1); \
+	if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi
 endef
 
@@ -68,8 +80,3 @@ endef
 	$(call install,$<)
 	touch $@
 
-# make chaos KILLS=100: the whole pipeline on a tiny problem, stopped so often, and a table; SEED=1 fixes the moments.
-.PHONY: chaos
-chaos: export KILLS ?= 100
-chaos: .venv/dev.stamp
-	pytest --numprocesses 0 --capture no tests/test_chaos.py

@@ -2,10 +2,11 @@
 
 import os
 
-# Read by MindSpore when it is first imported: errors only. Its checks for CUDA and Ascend libraries warn on every CPU.
+# MindSpore reads this when it is imported: log errors only, because its checks for CUDA and Ascend libraries warn on
+# every machine without them.
 os.environ.setdefault("GLOG_v", "3")
-# Read by GNU OpenMP when it is first loaded: oneDNN's threads sleep between two layers. By default they spin, on the
+# GNU OpenMP reads this when it is loaded: oneDNN's threads sleep between two layers. By default they would spin, on the
 # cores that MindSpore's threads need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Read by Protocol Buffers when they are first imported, by MindSpore or by ONNX: MindSpore needs these.
+# Protocol Buffers read this when they are imported, by MindSpore or by ONNX: MindSpore needs the Python implementation.
 os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")

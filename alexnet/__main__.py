@@ -18,7 +18,7 @@ from alexnet.runtime.stop import StopRequest
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     request = StopRequest()
     request.listen()
     flags = parse(arguments)
@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.add_argument("--device_target", choices=get_args(DeviceTarget), default="auto", help="(%(default)s)")
     for size in ("image_height", "image_width"):
-        command.add_argument(f"--{size}", type=int, help="of a checkpoint that does not say it, as the model zoo's")
+        command.add_argument(f"--{size}", type=int, help="for checkpoints that do not say it, such as the model zoo's")
     return parser.parse_args(arguments)
 
 

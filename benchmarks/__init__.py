@@ -1,1 +1,1 @@
-"""Benchmarks: how fast this machine trains, evaluates and saves; `python -m benchmarks --help`."""
+"""Benchmarks: how fast this machine trains, evaluates and saves. See `python -m benchmarks --help`."""

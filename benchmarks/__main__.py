@@ -1,11 +1,12 @@
-"""Measure how fast this machine's CPU trains, evaluates and saves: JSON to a file, tables to standard output.
+"""Measure how fast this machine's CPU trains, evaluates and saves; print tables and write a JSON file.
 
-Every case has a process of its own; figures are medians of several repetitions after warm-up. Run it in the
+Every case runs in a process of its own. The figures are medians of several repetitions after a warm-up. Run this in the
 repository's folder, while the machine does nothing else.
 """
 
 import argparse
 import importlib.util
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from stages.__main__ import run
 
 RESULTS = Path("benchmarks/results.json")
 WIDTH = 100
-"""Columns of what is printed."""
+"""The number of columns of the printed tables."""
 HEADINGS = {
     "batch_norm": "norm",
     "amp_level": "amp",
@@ -40,13 +41,13 @@ HEADINGS = {
     "_gb": "_GB",
     "mb": "MB",
 }
-"""What the tables have in place of parts of the names in the JSON."""
+"""The headings of the tables are the names in the JSON file, in which these parts are replaced."""
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the benchmarks that the command line asks for, print the tables and write the JSON file."""
     options = parse()
-    given = params.read()
+    config = params.read()
     torch = torch_version(options.torch_python) if options.torch_python else None
     plan = QUICK if options.quick else Plan(thread_counts(machine.cores()))
     plan = replace(
@@ -60,23 +61,24 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
 
     console = Console(width=WIDTH, highlight=False)
-    described = machine.describe() | ({"torch": torch} if torch else {})
-    console.print(*(f"{name}: {value}" for name, value in described.items()), sep="\n")
+    description = machine.describe() | ({"torch": torch} if torch else {})
+    console.print(*(f"{name}: {value}" for name, value in description.items()), sep="\n")
     results: dict[str, list[Row]] = {}
-    # Where unfinished trainings have their states, so that saving is measured on the same disk.
-    place = paths.states().parent
-    place.mkdir(parents=True, exist_ok=True)
+    # Files are written beside the saved states of trainings, so that saving is measured on the same disk.
+    parent = paths.states().parent
+    parent.mkdir(parents=True, exist_ok=True)
     with (
-        TemporaryDirectory(prefix="bench-", dir=place, ignore_cleanup_errors=True) as folder,
+        TemporaryDirectory(prefix="bench-", dir=parent, ignore_cleanup_errors=True) as folder,
         console.status("") as status,
     ):
-        bench = Bench(plan, given.model_dump(), Path(folder), options.torch_python, status.update)
+        bench = Bench(plan, config.model_dump(), Path(folder), options.torch_python, status.update)
         for kind in KINDS:
             if kind in options.only:
                 results[kind] = KINDS[kind](bench)
                 console.print(f"\n{KINDS[kind].__doc__}", style="bold")
                 console.print(table(results[kind]))
-    write_json(options.output, {"machine": described, "quick": options.quick} | results)
+                shutil.rmtree(Path(folder) / kind, ignore_errors=True)  # it can have hundreds of megabytes
+    write_json(options.output, {"machine": description, "quick": options.quick} | results)
     console.print(f"written to {options.output}")
 
 
@@ -89,51 +91,51 @@ def parse() -> argparse.Namespace:
         choices=KINDS,
         default=list(KINDS),
         metavar="KIND",
-        help=f"what to measure: {', '.join(KINDS)}; all of it by default",
+        help=f"what to measure: {', '.join(KINDS)} (default: all)",
     )
     parser.add_argument(
         "--repetitions",
         type=positive,
         metavar="N",
-        help=f"of each case, {Plan.repetitions} by default; from {ENOUGH_REPETITIONS} on, only as many as take "
-        f"{ENOUGH_SECONDS} seconds",
+        help=f"the most repetitions of each case (default: {Plan.repetitions}); after {ENOUGH_REPETITIONS} of them, "
+        f"there are no more once they have taken {ENOUGH_SECONDS} seconds",
     )
-    parser.add_argument("--quick", action="store_true", help="the smallest cases once, to see that all of it works")
+    parser.add_argument("--quick", action="store_true", help="run only the smallest cases, once, to see that they work")
     parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="PATH", help="JSON file, %(default)s by default"
+        "--output", type=Path, default=RESULTS, metavar="PATH", help="JSON file to write (default: %(default)s)"
     )
     parser.add_argument(
         "--torch-python",
         metavar="PATH",
         default=sys.executable if importlib.util.find_spec("torch") else None,
-        help="a Python that has PyTorch, to measure its training step beside ours; this one by default, if it has",
+        help="a Python with PyTorch, whose training step is measured too (default: this Python, if it has PyTorch)",
     )
     return parser.parse_args()
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Return the number in a text. Raises ArgumentTypeError unless it is a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of at least 1")
     return int(text)
 
 
 def torch_version(python: str) -> str:
-    """Return the version of a Python's PyTorch. Raises InputError when it has none."""
+    """Return the version of PyTorch in another Python. Raises InputError when that has none."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [python, "-c", "import numpy, torch; print(torch.__version__)"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
+        reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
         raise InputError(
-            f"--torch-python is {python}, expected a Python that can import torch and numpy: {said}"
+            f"--torch-python is {python}, expected a Python that can import torch and numpy: {reason}"
         ) from None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def table(rows: list[Row]) -> Table:
-    """Return a table of all but the lists."""
+    """Return a table of the figures in the rows, without those that are lists."""
     names = [name for name, value in rows[0].items() if not isinstance(value, list)]
     result = Table(box=None, pad_edge=False, header_style="")
     for name in names:
@@ -149,7 +151,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def cell(value: Any) -> str:
-    """Return a value as text, a fraction with three digits or all before its point."""
+    """Return a value as text; a float has three significant digits, or as many as there are before its point."""
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

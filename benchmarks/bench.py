@@ -1,4 +1,4 @@
-"""What is measured, how large, and the figures that come of it."""
+"""The benchmarks: what is measured, at which sizes, and the figures that are calculated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -10,17 +10,17 @@ from alexnet.cifar10 import NUM_CLASSES
 from alexnet.model.alexnet_layers import training_pflop
 from alexnet.runtime.choices import AmpLevel, KernelLibrary
 from alexnet.training.recipe import Recipe
-from benchmarks import measure, pictures
+from benchmarks import dataset, measure
 
 Row = dict[str, Any]
-"""Figures by name; lists are seconds a call, one for each repetition."""
+"""Figures by name. A list has the seconds per call of each repetition."""
 
 ZOO_BATCH_SIZE, ZOO_DROPOUT_RATE = 32, 0.5
-"""The zoo's input pipeline, whatever params.yaml has."""
+"""The values of the model zoo, with which the input pipelines are measured whatever params.yaml has."""
 STEP_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
-"""The zoo's, as the recipe of the steps that are measured alone."""
+"""The recipe of the model zoo, with which the bare steps are measured."""
 PIPELINE_IMAGES = 50_000
-"""MindSpore's `Cifar10Dataset` reads no other number."""
+"""The number of images for the input pipelines. MindSpore's `Cifar10Dataset` accepts no other."""
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -30,17 +30,19 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large everything is.
+    """The sizes of all benchmarks.
 
-    threads: how many compute, in ascending order; all is measured with the last, what grows with threads with each.
-    repetitions: of every case, at most.
-    matmul_size: rows and columns of the matrices.
-    pipeline_size, pipeline_batches: pixels that the zoo's pipeline resizes to, and batches that a repetition reads.
-    steps: image size in pixels, batch size and batch normalisation of each training step.
-    amp_levels: precisions that are measured.
-    kernels: what computes the layers; each is measured.
-    evaluation_images, evaluation_batch_sizes: images that a repetition evaluates, and how many at a time.
-    changes: values in place of those in params.yaml, by section.
+    threads: numbers of threads, in ascending order. The matrix product is measured with each, the rest with the last.
+    repetitions: the most repetitions of each case.
+    matmul_size: the number of rows and of columns of the matrices.
+    pipeline_size: the size in pixels to which the zoo's input pipeline resizes images.
+    pipeline_batches: how many batches one repetition reads from an input pipeline.
+    steps: the image size in pixels, the batch size and whether there is batch normalisation, for each training step.
+    amp_levels: the precisions that are measured.
+    kernels: the libraries of kernels that are measured.
+    evaluation_images: how many images one repetition evaluates.
+    evaluation_batch_sizes: the batch sizes with which they are evaluated.
+    changes: values that replace those of params.yaml, by section.
     """
 
     threads: tuple[int, ...]
@@ -67,18 +69,18 @@ QUICK = Plan(
     evaluation_batch_sizes=(10,),
     changes={"model": {"image_height": 67, "image_width": 67}, "train": {"batch_size": 4}},
 )
-"""The same code on the smallest cases; its figures mean nothing."""
+"""The smallest cases, which only show that everything works. Their figures mean nothing."""
 
 
 class Bench:
-    """Carries out a plan; each of KINDS is a method that returns rows.
+    """The benchmarks of a plan. Each of KINDS is a method that returns rows; its docstring is the title of the table.
 
     Args:
-        plan: what to measure.
-        params: what params.yaml has, by section.
-        folder: for what is written while measuring.
-        torch_python: a Python that has PyTorch, to measure its training step too.
-        show: is told what is being measured.
+        plan: the sizes.
+        params: the values of params.yaml, by section.
+        folder: a folder for temporary files.
+        torch_python: a Python with PyTorch, whose training step is measured too, or None.
+        show: is called with the name of each case before it is measured.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Bench:
         train = self._params["train"]
         self._threads = plan.threads[-1]
         self._model = self._params["model"] | {"weight_init": train["weight_init"]}
-        self._recipe = {of.name: train[of.name] for of in fields(Recipe)}
+        self._recipe = {field.name: train[field.name] for field in fields(Recipe)}
         self._peaks: dict[tuple[AmpLevel, int], float] = {}
 
     def _run(self, module: str, case: str, **arguments: Any) -> Row:
@@ -107,33 +109,38 @@ class Bench:
         size, rows = self._plan.matmul_size, []
         for amp_level in self._plan.amp_levels:
             for threads in self._plan.threads:
-                done = self._run("machine", "matmul", size=size, threads=threads, amp_level=amp_level)
-                self._peaks[amp_level, threads] = 2 * size**3 / median(done["seconds"]) / 1e9
+                result = self._run("machine", "matmul", size=size, threads=threads, amp_level=amp_level)
+                self._peaks[amp_level, threads] = 2 * size**3 / median(result["seconds"]) / 1e9
                 row = {"amp_level": amp_level, "size": size, "threads": threads}
-                rows.append(row | {"gflop_per_second": self._peaks[amp_level, threads]} | done)
+                rows.append(row | {"gflop_per_second": self._peaks[amp_level, threads]} | result)
         return rows
 
     def pipeline(self) -> list[Row]:
-        """Input pipeline: ours beside one that resizes every image, as the zoo's."""
+        """Input pipeline: ours, and one that resizes every image as the zoo's does."""
         plan, folder = self._plan, self._folder / "pipeline"
-        pictures.write(folder, PIPELINE_IMAGES)
+        dataset.write(folder, PIPELINE_IMAGES)
         rows: list[Row] = []
-        for case, name, own in (
+        for case, name, arguments in (
             ("zoo", f"zoo: crop, flip, resize to {plan.pipeline_size} px", {"image_size": plan.pipeline_size}),
             ("ours", "ours: crop, flip", {"dropout_rate": 0.0}),
             ("ours", "ours: crop, flip, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE}),
         ):
-            done = self._run(
-                "pipelines", case, folder=str(folder), batch_size=ZOO_BATCH_SIZE, batches=plan.pipeline_batches, **own
+            result = self._run(
+                "pipelines",
+                case,
+                folder=str(folder),
+                batch_size=ZOO_BATCH_SIZE,
+                batches=plan.pipeline_batches,
+                **arguments,
             )
-            speed = ZOO_BATCH_SIZE * plan.pipeline_batches / median(done["seconds"])
+            speed = ZOO_BATCH_SIZE * plan.pipeline_batches / median(result["seconds"])
             zoo = rows[0]["images_per_second"] if rows else speed
             row = {"pipeline": name, "batch_size": ZOO_BATCH_SIZE, "images_per_second": speed, "times_zoo": speed / zoo}
-            rows.append(row | done)
+            rows.append(row | result)
         return rows
 
     def step(self) -> list[Row]:
-        """Training step, alone, by kind of kernel and precision; beside PyTorch, where there is one."""
+        """Training step without the rest of the stage, by kernels and precision, and in PyTorch if there is one."""
         if not self._peaks:
             self.matmul()
         threads, rows = self._threads, []
@@ -151,7 +158,7 @@ class Bench:
                 torch = self._torch_step(sizes, amp_level)
                 # MindSpore's kernels compute in float16 at O2, for which CPUs have no fast instructions.
                 for kernels in self._plan.kernels if amp_level == "O0" else ("onednn",):
-                    done = self._run(
+                    result = self._run(
                         "cases",
                         "step",
                         model=model,
@@ -161,7 +168,7 @@ class Bench:
                         kernels=kernels,
                         amp_level=amp_level,
                     )
-                    seconds = median(done["seconds"])
+                    seconds = median(result["seconds"])
                     speed = training_pflop(NUM_CLASSES, image_size, image_size, batch_size) * 1e6 / seconds
                     row = {
                         **sizes,
@@ -170,19 +177,19 @@ class Bench:
                         "ms": 1000 * seconds,
                         "images_per_second": batch_size / seconds,
                         "share_of_peak": speed / self._peaks[amp_level, threads],
-                        "memory_gb": done["memory_gb"],
+                        "memory_gb": result["memory_gb"],
                     }
                     if torch:
                         best = min(torch["torch_ms"], torch["channels_last_ms"])
                         row |= torch | {"times_torch": best / row["ms"]}
-                    rows.append(row | {"seconds": done["seconds"]})
+                    rows.append(row | {"seconds": result["seconds"]})
         return rows
 
     def _torch_step(self, sizes: Row, amp_level: AmpLevel) -> Row:
-        # The milliseconds of a step in PyTorch, in its default and in its channels_last memory format.
+        # Returns the milliseconds of a step in PyTorch, in its default and in its channels_last memory format.
         row: Row = {}
         for name, channels_last in (("torch", False), ("channels_last", True)) if self._torch_python else ():
-            done = self._run(
+            result = self._run(
                 "torch_step",
                 "step",
                 python=self._torch_python,
@@ -192,35 +199,36 @@ class Bench:
                 **sizes,
                 **STEP_RECIPE,
             )
-            row |= {f"{name}_ms": 1000 * median(done["seconds"]), f"{name}_seconds": done["seconds"]}
+            row |= {f"{name}_ms": 1000 * median(result["seconds"]), f"{name}_seconds": result["seconds"]}
         return row
 
     def evaluation(self) -> list[Row]:
-        """Evaluation of the network of params.yaml."""
+        """Evaluation of the network of params.yaml, by kernels and batch size."""
         sizes = {"images": self._plan.evaluation_images, "threads": self._threads}
         rows = []
         for kernels in self._plan.kernels:
             for batch_size in self._plan.evaluation_batch_sizes:
                 chosen = {"kernels": kernels, "amp_level": "O0"}
-                done = self._run("cases", "evaluation", model=self._model, batch_size=batch_size, **sizes, **chosen)
+                result = self._run("cases", "evaluation", model=self._model, batch_size=batch_size, **sizes, **chosen)
                 row = {"image_size": self._model["image_height"], "batch_size": batch_size, **sizes, **chosen}
-                rows.append(row | {"images_per_second": sizes["images"] / median(done["seconds"])} | done)
+                rows.append(row | {"images_per_second": sizes["images"] / median(result["seconds"])} | result)
         return rows
 
     def state(self) -> list[Row]:
-        """State of a training with params.yaml, saved and loaded."""
-        done = self._run("cases", "state", folder=str(self._folder / "state"), model=self._model, recipe=self._recipe)
-        seconds = {f"{what}_s": median(done[f"{what}_seconds"]) for what in ("save", "load")}
-        return [{"mb": done["mb"]} | seconds | done]
+        """Saving and loading the state of a training with params.yaml."""
+        result = self._run("cases", "state", folder=str(self._folder / "state"), model=self._model, recipe=self._recipe)
+        seconds = {f"{action}_s": median(result[f"{action}_seconds"]) for action in ("save", "load")}
+        return [{"mb": result["mb"]} | seconds | result]
 
     def stage(self) -> list[Row]:
-        """Training with params.yaml as its stage does it, beside the bare step."""
+        """Stage train with params.yaml, and its overhead over the bare step."""
         sizes = {"batch_size": self._params["train"]["batch_size"], "threads": self._threads}
         params = self._params | {"train": self._params["train"] | {"threads": self._threads}}
-        done = self._run("stage", "stage", folder=str(self._folder / "stage"), params=params)
+        result = self._run("stage", "stage", folder=str(self._folder / "stage"), params=params)
         chosen = {name: self._params["train"][name] for name in ("kernels", "amp_level")}
         bare = self._run("cases", "step", model=self._model, recipe=self._recipe, **sizes, **chosen)
-        bare_s, step_s, save_s = (median(times) for times in (bare["seconds"], done["seconds"], done["save_seconds"]))
+        bare_s = median(bare["seconds"])
+        step_s, save_s = median(result["seconds"]), median(result["save_seconds"])
         steps = self._params["run"]["save_checkpoint_steps"]
         if steps == "epoch":
             steps = max(1, self._params["data"]["train_images"] // sizes["batch_size"])
@@ -232,13 +240,13 @@ class Bench:
             "save_s": save_s,
             "steps_a_save": steps,
             "overhead_percent": 100 * ((step_s + save_s / steps) / bare_s - 1),
-            "start_s": done["start_s"],
+            "start_s": result["start_s"],
         }
-        return [row | done | {"bare_seconds": bare["seconds"]}]
+        return [row | result | {"bare_seconds": bare["seconds"]}]
 
 
 KINDS = {
     kind.__name__: kind
     for kind in (Bench.matmul, Bench.pipeline, Bench.step, Bench.evaluation, Bench.state, Bench.stage)
 }
-"""What can be measured, in the order in which it is."""
+"""The benchmarks by name, in the order in which they are run."""

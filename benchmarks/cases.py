@@ -1,4 +1,4 @@
-"""What is measured of the network, each a function that returns seconds a call, one for each repetition."""
+"""The cases that measure the network. Each function returns the seconds per call of each repetition."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from alexnet.training.batches import Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States
 from alexnet.training.step import Step
-from benchmarks import pictures
+from benchmarks import dataset
 from benchmarks.measure import repeat, serve
 
 
-def made(model: dict[str, Any], threads: int, kernels: ChosenKernels, amp_level: ChosenAmpLevel) -> tuple[Network, int]:
-    """Return the network of a case on the CPU, and the number of threads that compute it."""
-    target, taken = device.select("CPU", threads)
-    return create(**model, kernels=choose(kernels, amp_level, target, taken)), taken
+def create_on_cpu(
+    model: dict[str, Any], threads: int, kernels: ChosenKernels, amp_level: ChosenAmpLevel
+) -> tuple[Network, int]:
+    """Return a network on the CPU, and the number of threads that compute it."""
+    target, thread_count = device.select("CPU", threads)
+    return create(**model, kernels=choose(kernels, amp_level, target, thread_count)), thread_count
 
 
 def step(
@@ -34,12 +36,12 @@ def step(
     amp_level: ChosenAmpLevel,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Do training steps and nothing else. `model` is what `create` takes, `recipe` what Recipe does."""
-    network, taken = made(model, threads, kernels, amp_level)
-    train_step, split = Step(network, Recipe(**recipe)), pictures.split(batch_size)
+    """Do training steps and nothing else. `model` has the arguments of `create`, `recipe` those of Recipe."""
+    network, thread_count = create_on_cpu(model, threads, kernels, amp_level)
+    train_step, split = Step(network, Recipe(**recipe)), dataset.split(batch_size)
     batch = Batches(split, 1, batch_size, model["dropout_rate"], seed=1, dropout_shape=network.dropout_shape)[0]
     rate = np.float32(recipe["learning_rate"])
-    return {"threads": taken, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
+    return {"threads": thread_count, "seconds": repeat(lambda: train_step(batch, rate), repetitions)}
 
 
 def evaluation(
@@ -51,14 +53,14 @@ def evaluation(
     amp_level: ChosenAmpLevel,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Evaluate `images` images, compilation included, as the stage does."""
-    network, taken = made(model, threads, kernels, amp_level)
-    split = pictures.split(images)
-    return {"threads": taken, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
+    """Evaluate this many images as the stage does, including the compilation of the network."""
+    network, thread_count = create_on_cpu(model, threads, kernels, amp_level)
+    split = dataset.split(images)
+    return {"threads": thread_count, "seconds": repeat(lambda: evaluate(network, split, batch_size), repetitions)}
 
 
 def state(folder: str, model: dict[str, Any], recipe: dict[str, Any], repetitions: int) -> dict[str, Any]:
-    """Save a training's state in a folder and load it again; adds its size, in 10^6 bytes."""
+    """Save the state of a training in a folder, and load it again. The result also has its size in 10^6 bytes."""
     device.select("CPU")
     train_step = Step(create(**model), Recipe(**recipe))
     states = States(Path(folder), {}, keep_checkpoint_max=1)

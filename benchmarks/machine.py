@@ -1,4 +1,4 @@
-"""The machine: what it is, and how fast it multiplies matrices, which bounds how fast it trains."""
+"""The machine: its description, and how fast it multiplies matrices, which limits how fast it can train."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def cores() -> int:
 
 
 def describe() -> dict[str, Any]:
-    """Return the machine's name, cores, memory and system, how busy it is, and the versions of what is measured."""
+    """Return the name, cores, memory, system and load of this machine, and the versions of what is measured."""
     return {
         "name": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()),
         "cores": cores(),
@@ -37,14 +37,14 @@ def describe() -> dict[str, Any]:
 
 
 def precisions() -> tuple[AmpLevel, ...]:
-    """Return the levels of mixed precision that this CPU computes fast: O0 (float32), and O2 if it has bfloat16."""
+    """Return the precisions at which this CPU is fast: O0 (float32), and O2 if it has bfloat16 instructions."""
     return ("O0", "O2") if onednn.computes_bfloat16() else ("O0",)
 
 
 def matmul(size: int, threads: int, amp_level: AmpLevel, repetitions: int) -> dict[str, Any]:
-    """Multiply two matrices of shape (size, size) with oneDNN, each in the layout that oneDNN likes best.
+    """Multiply two matrices of shape (size, size) with oneDNN, in the layouts that oneDNN chooses.
 
-    Where there is no oneDNN, NumPy multiplies them in float32.
+    If oneDNN is not installed, NumPy multiplies them in float32.
     """
     left, right = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
     if not onednn.available():

@@ -1,4 +1,4 @@
-"""How everything is measured: in a process of its own, several times after warm-up."""
+"""Measuring a case: in a process of its own, several times after a warm-up."""
 
 import json
 import re
@@ -15,15 +15,15 @@ from typing import Any
 from alexnet.runtime.errors import InputError
 
 WARM_UP_SECONDS = 5
-"""A first call that takes longer is the only one that is not counted; else there are two."""
+"""The warm-up is one call if it takes longer than this, and otherwise two."""
 REPETITION_SECONDS = 0.2
-"""A repetition does as many calls as take so long, as `timeit.Timer.autorange` would."""
+"""How long a repetition takes at least: it makes as many calls as needed, like `timeit.Timer.autorange`."""
 ENOUGH_SECONDS, ENOUGH_REPETITIONS = 10, 3
-"""Once repetitions have taken so long together, so many are enough."""
+"""After ENOUGH_REPETITIONS repetitions, there are no more once they have taken ENOUGH_SECONDS in all."""
 
 
 def repeat(call: Callable[[], object], repetitions: int) -> list[float]:
-    """Return how many seconds a call took in each repetition, at most `repetitions` of them, after warm-up."""
+    """Return the seconds per call of each repetition, after a warm-up. There are at most `repetitions` of them."""
     timer = Timer(call)
     once = timer.timeit(1)
     if once < WARM_UP_SECONDS:
@@ -36,15 +36,15 @@ def repeat(call: Callable[[], object], repetitions: int) -> list[float]:
 
 
 def peak_memory_gb(who: int = resource.RUSAGE_SELF) -> float:
-    """Return the most memory that this process, or the largest of its children that ended, ever had, in 10^9 bytes."""
+    """Return the peak memory of this process, or of the largest of its children that have ended, in 10^9 bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(who).ru_maxrss * unit / 1e9
 
 
 def serve(*cases: Callable[..., dict[str, Any]]) -> None:
-    """Be the process of a case: call the one that the command line names, and print what it returns as JSON.
+    """Run, in its own process, the case that the command line of `run` names, and print its result as JSON.
 
-    The command line is what `run` gives it. `memory_gb`, this process' peak, is added where the case has none.
+    `memory_gb`, the peak memory of this process, is added if the result does not have it.
     """
     name, arguments = sys.argv[1:]
     result = {case.__name__: case for case in cases}[name](**json.loads(arguments))
@@ -52,17 +52,17 @@ def serve(*cases: Callable[..., dict[str, Any]]) -> None:
 
 
 def run(module: str, case: str, python: str = sys.executable, **arguments: Any) -> dict[str, Any]:
-    """Return what a case returns, run by a Python of its own.
+    """Run a case in a process of its own, and return its result.
 
-    Raises InputError when it fails: the last error it told, and the command that repeats it.
+    Raises InputError when it fails, with the last error that it printed and the command that repeats it.
     """
     command = [python, "-m", f"benchmarks.{module}", case, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        errors = re.findall(r"^(?:[\w.]+Error|ERROR|\[ERROR\]):? .*", done.stderr, re.MULTILINE)
-        said = errors[-1] if errors else f"exit code {done.returncode}"
-        if done.returncode < 0:
-            said = f"ended by {signal.Signals(-done.returncode).name}, as when memory is short"
-        raise InputError(f"{case} failed: {said}; to repeat it alone: {shlex.join(command)}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        errors = re.findall(r"^(?:[\w.]+Error|ERROR|\[ERROR\]):? .*", process.stderr, re.MULTILINE)
+        reason = errors[-1] if errors else f"exit code {process.returncode}"
+        if process.returncode < 0:
+            reason = f"ended by {signal.Signals(-process.returncode).name}, as happens when memory runs out"
+        raise InputError(f"{case} failed: {reason}; to repeat only this: {shlex.join(command)}")
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return result

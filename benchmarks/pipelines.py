@@ -1,4 +1,4 @@
-"""The input pipelines that are measured, each a function that returns seconds for `batches` batches."""
+"""The cases that measure input pipelines. Each function returns the seconds for `batches` batches."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -17,7 +17,7 @@ SHUFFLE_BUFFER = 1000
 
 
 def ours(folder: str, batch_size: int, dropout_rate: float, batches: int, repetitions: int) -> dict[str, Any]:
-    """Read `batches` batches of our pipeline; dropout masks are among them unless `dropout_rate` is 0."""
+    """Read batches of our pipeline, which have dropout masks unless `dropout_rate` is 0."""
     split = cifar10.read(Path(folder), cifar10.TRAIN_FILES)
     epochs = 1_000_000  # never reached
     pipeline = Batches(split, epochs, batch_size, dropout_rate, seed=1, dropout_shape=(DROPOUT_LAYERS, HIDDEN_UNITS))
@@ -25,11 +25,11 @@ def ours(folder: str, batch_size: int, dropout_rate: float, batches: int, repeti
 
 
 def zoo(folder: str, batch_size: int, image_size: int, batches: int, repetitions: int) -> dict[str, Any]:
-    """Read `batches` batches of a pipeline that resizes and normalises every image, step by step as the zoo's.
+    """Read batches of a pipeline that resizes and normalises every image, in the same steps as the model zoo's.
 
     Source: https://gitee.com/mindspore/models/blob/master/official/cv/AlexNet/src/dataset.py
     """
-    import mindspore.dataset as ds  # not at the top, for ours does without, in its memory too
+    import mindspore.dataset as ds  # not at the top, because it would count towards the memory of our pipeline
     from mindspore.dataset import transforms, vision
 
     dataset = ds.Cifar10Dataset(folder, usage="train")

@@ -1,6 +1,6 @@
-"""The same training step in PyTorch, which is no dependency of this project.
+"""The case that measures the same training step in PyTorch, which is not a dependency of this project.
 
-Run by a Python that has PyTorch and NumPy, so it imports nothing that needs MindSpore.
+It is run by a Python that has PyTorch and NumPy, so it imports nothing that needs MindSpore.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from torch.nn import functional
 from alexnet import cifar10
 from alexnet.model.alexnet_layers import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
 from alexnet.training.batches import Batches
-from benchmarks import pictures
+from benchmarks import dataset
 from benchmarks.measure import repeat, serve
 
 
 class AlexNet(nn.Module):
-    """AlexNet as in `alexnet.model.networks.alexnet`, taking the same images and no dropout masks."""
+    """The network of `alexnet.model.networks.alexnet`, for the same images, without dropout."""
 
     def __init__(self, num_classes: int, image_size: int, batch_norm: bool, channels_last: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits; see `alexnet.model.networks.alexnet.AlexNet.construct`."""
+        """Return logits, see `alexnet.model.networks.alexnet.AlexNet.construct`."""
         x = images.float() * self.scale + self.shift
         x = functional.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
         x = self.convolutions(x.contiguous(memory_format=self.memory_format)).flatten(1)
@@ -66,11 +66,11 @@ def step(
     channels_last: bool,
     repetitions: int,
 ) -> dict[str, Any]:
-    """Do training steps and nothing else, the same work as in `benchmarks.cases.step`; O2 is bfloat16 autocast."""
+    """Do training steps and nothing else, as `benchmarks.cases.step` does. O2 is autocast to bfloat16."""
     torch.set_num_threads(threads)
     network = AlexNet(cifar10.NUM_CLASSES, image_size, batch_norm, channels_last)
     optimizer = torch.optim.SGD(network.parameters(), learning_rate, momentum)
-    batch = Batches(pictures.split(batch_size), 1, batch_size, 0.0, seed=1)[0]
+    batch = Batches(dataset.split(batch_size), 1, batch_size, 0.0, seed=1)[0]
 
     def train_step() -> np.ndarray:
         images, labels = (torch.from_numpy(np.ascontiguousarray(part)) for part in (batch.images, batch.labels))

@@ -2,10 +2,10 @@
 
 import sys
 
-from alexnet.runtime.errors import tell
+from alexnet.runtime.errors import print_error
 
-if sys.argv[:1] == ["-m"]:  # Python is still looking for the module that it was asked to run
+if sys.argv[:1] == ["-m"]:  # Python is still searching for the module that it will run
     _, _, _stage = sys.orig_argv[-len(sys.argv)].partition("stages.")
     if _stage and _stage != "__main__":
-        tell(f"`python -m stages.{_stage}` runs nothing: type `python -m stages {_stage}`, with the same arguments")
+        print_error(f"`python -m stages.{_stage}` does nothing: type `python -m stages {_stage}` instead")
         sys.exit(2)

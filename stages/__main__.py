@@ -1,4 +1,4 @@
-"""Run a stage, or a tool that is no stage: `python -m stages train`.
+"""Run a stage of the pipeline, such as `python -m stages train`, or the tool `states`.
 
 Signal handlers are installed before the stage is imported, because MindSpore takes seconds to import and starts
 threads.
@@ -24,27 +24,27 @@ STAGES = ("download", "verify", "train", "evaluate", "report", "export")
 """The stages of dvc.yaml, in their order."""
 
 TOOLS = ("states",)
-"""The modules beside them that are run by hand and are no stages of dvc.yaml."""
+"""The modules that are run by hand and are not stages of dvc.yaml."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the stage or the tool that the arguments name. A failure ends the process, see `exit_on_failure`."""
+    """Run the stage or tool that the arguments name. A failure ends the process, see `exit_on_failure`."""
     request, parent = StopRequest(), ParentWatch()
     request.listen()
     parent.start(when_gone=request.ask)
     with exit_on_failure():
         stage, flags = parse(arguments)
     module = importlib.import_module(f"stages.{stage}")
-    if stage == "train":  # it handles the request itself, by saving its state
+    if stage == "train":  # it handles the request itself: it saves its state first
         run(partial(module.main, flags, request, parent))
     else:
         run(partial(module.main, *([flags] if vars(flags) else [])), request)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """Return the name of the stage or tool, and its flags. Raises InputError when there is no such name."""
-    described = {name: description(name) for name in STAGES + TOOLS}
-    summaries = {name: text.splitlines()[0].removeprefix(f"Stage {name}: ") for name, text in described.items()}
+    """Return the name of the stage or tool, and its flags. Raises InputError when there is no such stage or tool."""
+    descriptions = {name: description(name) for name in STAGES + TOOLS}
+    summaries = {name: text.splitlines()[0].removeprefix(f"Stage {name}: ") for name, text in descriptions.items()}
     parser = argparse.ArgumentParser(
         prog="python -m stages",
         description="Run one stage of the pipeline in the repository's folder.",
@@ -56,19 +56,22 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     )
     parser.add_argument("stage", nargs="?", help="one of those below; `python -m stages STAGE --help` explains it")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the stage")
-    given = parser.parse_args(arguments)
-    if given.stage not in STAGES + TOOLS:
-        found = f"{given.stage} is no stage" if given.stage else "no stage is named"
-        raise InputError(f"{found}, expected one of {', '.join(STAGES + TOOLS)}; python -m stages --help explains them")
+    command = parser.parse_args(arguments)
+    stage = command.stage
+    if stage not in STAGES + TOOLS:
+        problem = f"there is no stage {stage}" if stage else "no stage is given"
+        raise InputError(f"{problem}, expected one of {', '.join(STAGES + TOOLS)}; see python -m stages --help")
 
     stage_parser = argparse.ArgumentParser(
-        prog=f"python -m stages {given.stage}", description=described[given.stage], allow_abbrev=False
+        prog=f"python -m stages {stage}", description=descriptions[stage], allow_abbrev=False
     )
-    if given.stage in zoo_flags.PATHS:
-        return given.stage, zoo_flags.parse(stage_parser, given.stage, given.arguments)
-    if given.stage == "states":
-        stage_parser.add_argument("--clear", action="store_true", help="remove all that no running training uses")
-    return given.stage, stage_parser.parse_args(given.arguments)
+    if stage in zoo_flags.PATHS:
+        return stage, zoo_flags.parse(stage_parser, stage, command.arguments)
+    if stage == "states":
+        stage_parser.add_argument(
+            "--clear", action="store_true", help="remove everything that no running training uses"
+        )
+    return stage, stage_parser.parse_args(command.arguments)
 
 
 def description(stage: str) -> str:
@@ -77,15 +80,15 @@ def description(stage: str) -> str:
 
 
 def run(stage: Callable[[], None], request: StopRequest | None = None) -> None:
-    """Run a stage. What it logs goes to standard output; a failure is one line, see `exit_on_failure`.
+    """Run a stage. Its log goes to standard output, and a failure is reported in one line, see `exit_on_failure`.
 
-    Where a request is given, a signal interrupts the stage.
+    If a request is given, a signal interrupts the stage.
     """
     handler = logging.StreamHandler(sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("alexnet").setLevel(logging.INFO)
     interruptions = request.raising() if request else nullcontext()
-    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # so that lines do not break a progress bar
+    with exit_on_failure(), interruptions, logging_redirect_tqdm():  # which prints log lines above a progress bar
         stage()
 
 

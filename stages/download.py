@@ -1,12 +1,12 @@
-"""Stage download: the archive that data.urls and data.md5 name."""
+"""Stage download: get the archive that data.urls and data.md5 name."""
 
 from alexnet.archive.download import download
 from stages import params, paths
 
 
 def main() -> None:
-    given = params.read()
-    data = given.data
+    config = params.read()
+    data = config.data
     download(
         data.urls,
         paths.ARCHIVE,
@@ -14,5 +14,5 @@ def main() -> None:
         data.train_images,
         data.test_images,
         paths.workspace(),
-        given.run.minimum_download_rate,
+        config.run.minimum_download_rate,
     )

@@ -1,6 +1,6 @@
-"""Stage evaluate: a checkpoint on the test images, to its logits, metrics and a confusion matrix.
+"""Stage evaluate: evaluate the checkpoint on the test images, and write logits, metrics and the confusion matrix.
 
-With any of the model zoo's flags it prints the accuracy and leaves DVC's outputs alone.
+With any of the model zoo's flags it only prints the accuracy, and does not change DVC's outputs.
 """
 
 import argparse
@@ -19,19 +19,19 @@ from stages import params, paths
 
 
 def main(flags: argparse.Namespace) -> None:
-    given = params.read(flags.overrides)
+    config = params.read(flags.overrides)
     split = cifar10.read(flags.data_path or paths.TEST_FOLDER, cifar10.TEST_FILES)
-    target, threads = device.select(given.evaluate.device_target, given.evaluate.threads)
-    kernels = choose(given.evaluate.kernels, given.evaluate.amp_level, target, threads)
-    if flags.given:  # a checkpoint says what network it is of; one of the zoo's lacks the image size
-        sizes = {key: getattr(given.model, key) for section, key in flags.overrides if section == "model"}
+    target, threads = device.select(config.evaluate.device_target, config.evaluate.threads)
+    kernels = choose(config.evaluate.kernels, config.evaluate.amp_level, target, threads)
+    if flags.any_given:  # a checkpoint stores which network it holds; only the model zoo's need the image size
+        sizes = {key: getattr(config.model, key) for section, key in flags.overrides if section == "model"}
         network = load_network(flags.ckpt_path or paths.CHECKPOINT, **sizes, kernels=kernels)
     else:
-        network = create(**given.model.model_dump(), kernels=kernels)
+        network = create(**config.model.model_dump(), kernels=kernels)
         load_weights(network, paths.CHECKPOINT)
-    result = evaluate(network, split, given.evaluate.batch_size, given.evaluate.mirror)
+    result = evaluate(network, split, config.evaluate.batch_size, config.evaluate.mirror)
     print({"Accuracy": result.accuracy})
-    if flags.given:
+    if flags.any_given:
         return
 
     metrics = {
@@ -45,7 +45,7 @@ def main(flags: argparse.Namespace) -> None:
     write_json(paths.PER_CLASS, result.per_class)
     with replacing(paths.LOGITS) as new:
         np.save(new, result.logits)
-    with replacing(paths.FILTERS) as new:  # here, so that drawing the report does not need MindSpore
+    with replacing(paths.FILTERS) as new:  # so that the stage report does not have to load the network
         np.save(new, network.filters())
     with replacing(paths.CONFUSION) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Stage export: the checkpoint to an ONNX and a MindIR file that take raw images and give probabilities."""
+"""Stage export: write the network as ONNX and MindIR files, which take raw images and return probabilities."""
 
 from alexnet.inference.classifier import Classifier
 from alexnet.inference.export import write_mindir, write_onnx

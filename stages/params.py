@@ -1,7 +1,7 @@
-"""The parameters: their schema, and how they are read from params.yaml.
+"""The parameters: their schema, and a function that reads them from params.yaml.
 
-The schema has no default and converts nothing, so that what a stage computes with is what params.yaml says and DVC
-tracks. It can only refuse; that is why no stage has this file among its deps.
+The schema has no defaults and converts nothing, so a stage computes with exactly the values in params.yaml, which DVC
+tracks. This module can only refuse a value; that is why no stage depends on it in dvc.yaml.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where the images come from: places tried in turn, the archive's MD5 (None: any), how many each split has."""
+    """The images: the places to get the archive from, its MD5 (None accepts any), and the sizes of the splits."""
 
     urls: Annotated[
         list[Annotated[str, Field(min_length=1)]],
@@ -76,7 +76,7 @@ class Data(_Section):
 
 
 class Model(_Section):
-    """The network: its name, its outputs, the size of its images, dropout, batch normalisation of the convolutions."""
+    """The network: its name, its number of outputs, its image size, dropout and batch normalisation."""
 
     name: Annotated[str, _allowed(" or ".join(registry.names()), pattern=f"^({'|'.join(registry.names())})$")]
     num_classes: Annotated[int, _allowed(f"a whole number from {NUM_CLASSES} to 1000", ge=NUM_CLASSES, le=1000)]
@@ -87,7 +87,7 @@ class Model(_Section):
 
 
 class Train(_Section):
-    """Training: where, by how many processes and CPU threads, from what seed, on what, how long, in what steps."""
+    """Training: the device, workers and threads, the precision, the seed, the images, and the recipe."""
 
     device_target: DeviceTarget
     workers: Positive
@@ -114,7 +114,7 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    """Evaluation: where, with how many CPU threads, how many images at a time, whether with their mirror images."""
+    """Evaluation: the device and threads, the precision, the batch size, and whether to use mirror images too."""
 
     device_target: DeviceTarget
     threads: Threads
@@ -125,7 +125,7 @@ class Evaluate(_Section):
 
 
 class Run(_Section):
-    """Settings that cannot change a result: how slow a server may be, data sinking, what is shown and saved."""
+    """Settings that cannot change a result: the minimum download rate, data sinking, log lines and saved states."""
 
     minimum_download_rate: Annotated[float, _allowed("a number of at least 0", ge=0)]
     dataset_sink_mode: Annotated[Switch | Literal["auto"], _allowed("auto, true or false")]
@@ -136,7 +136,7 @@ class Run(_Section):
 
 
 class Params(_Section):
-    """All parameters."""
+    """All parameters of params.yaml."""
 
     data: Data
     model: Model
@@ -146,11 +146,14 @@ class Params(_Section):
 
 
 def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
-    """Read and check the whole of params.yaml in the working directory, some values overridden by flags.
+    """Read and check all of params.yaml in the working directory.
 
-    Raises InputError that names each wrong key or flag, its value and what is allowed.
+    Args:
+        overrides: values that replace those in the file, as YAML texts by section and key.
+
+    Raises InputError, which names every wrong key or flag, its value, and what is allowed.
     """
-    yaml = YAML(typ="safe")  # as in DVC: YAML 1.2, in which 1e-3 is a number, 010 is ten and yes is a text
+    yaml = YAML(typ="safe")  # YAML 1.2, as in DVC: 1e-3 is a number, 010 is ten, and yes is a text
     try:
         with PATH.open(encoding="utf-8") as file:
             text = file.read(MOST_CHARACTERS + 1)
@@ -159,19 +162,20 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"cannot read {PATH}: {error.strerror}; run in the repository's folder") from None
-    except MarkedYAMLError as error:  # its full text quotes the file, which may have a password in it
+        raise InputError(f"cannot read {PATH}: {error.strerror}; run this in the repository's folder") from None
+    except MarkedYAMLError as error:  # its full message quotes the file, which may contain a password
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = str(error.problem).partition(" with value ")[0]
-        raise InputError(f"{PATH} is no YAML: {' '.join(masked(problem).split())}{place}") from None
-    except Exception as error:  # for a damaged file, the parser raises exceptions of any type
-        raise InputError(f"{PATH} is no YAML: {' '.join(masked(str(error) or type(error).__name__).split())}") from None
+        raise InputError(f"{PATH} is not valid YAML: {' '.join(masked(problem).split())}{place}") from None
+    except Exception as error:  # the parser raises exceptions of any type for a damaged file
+        problem = masked(str(error) or type(error).__name__)
+        raise InputError(f"{PATH} is not valid YAML: {' '.join(problem.split())}") from None
     for (section, key), text in overrides.items():
         if isinstance(values, dict) and isinstance(values.get(section), dict):
             try:
                 values[section][key] = yaml.load(text)
-            except Exception:  # not YAML, so it is a plain text
+            except Exception:  # it is not YAML, so it is a plain text
                 values[section][key] = text
     try:
         return Params.model_validate(values)
@@ -203,7 +207,8 @@ def _check_size(text: str, yaml: YAML) -> None:
 
 
 class _Shown(Repr):
-    # Shows a wrong value in an error: shortened, because a few lines of YAML can mean a huge list, with masked URLs.
+    # Shows a wrong value in an error message, without secrets in URLs, and shortened, because a few lines of YAML can
+    # stand for a huge list.
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,20 +223,19 @@ _SHOWN = _Shown()
 
 
 def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
-    section, key = (*map(str, error["loc"][:2]), "", "")[
-        :2
-    ]  # what is deeper is an item of a list or an alternative of a union
+    # Deeper parts of the location are items of a list or alternatives of a union, which the line does not name.
+    section, key = (*map(str, error["loc"][:2]), "", "")[:2]
     schema: Any = Params.model_fields[section].annotation if key else Params
     name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
     if (section, key) in overrides:
         name = f"--{key}"
-    found = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
+    problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         close = get_close_matches(key or section, schema.model_fields, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{name} {found}, but there is no such key{hint}: expected {', '.join(schema.model_fields)}"
+        return f"{name} {problem}, but there is no such key{hint}: expected {', '.join(schema.model_fields)}"
     if key:
-        return f"{name} {found}, expected {schema.model_fields[key].description}"
+        return f"{name} {problem}, expected {schema.model_fields[key].description}"
     if section:
         schema = schema.model_fields[section].annotation
-    return f"{name} {found}, expected the keys {', '.join(schema.model_fields)}"
+    return f"{name} {problem}, expected the keys {', '.join(schema.model_fields)}"

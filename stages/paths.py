@@ -1,4 +1,4 @@
-"""The paths of the files that the stages read and write, as in dvc.yaml, relative to the repository."""
+"""The paths of the files that the stages read and write, relative to the repository, as in dvc.yaml."""
 
 import os
 from pathlib import Path
@@ -26,10 +26,10 @@ REPORT = Path("report")
 
 
 def workspace() -> Path:
-    """Return the user's workspace; an experiment may run in a copy of it, and DVC then says where it is."""
+    """Return the user's workspace. An experiment may run in a copy of it; DVC gives the original in DVC_ROOT then."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
 def states() -> Path:
-    """Return the folder of the trainings' states: in the workspace, where DVC does not touch it."""
+    """Return the folder of the states of all trainings. It is in the workspace, in a place that DVC does not touch."""
     return workspace() / ".dvc" / "tmp" / "alexnet"

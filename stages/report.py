@@ -1,4 +1,4 @@
-"""Stage report: one page and its pictures about the run, from the files that the stages before it wrote."""
+"""Stage report: write one page about the run, its charts and a model card, from the files of the stages before it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from alexnet.runtime.errors import InputError
 from stages import params, paths
 
 SECTIONS = ("data", "model", "train", "evaluate")
-"""The parameters that the page shows: those that can change a result."""
+"""The sections of params.yaml that the page shows: those that can change a result."""
 
 
 class _Metrics(BaseModel):
@@ -83,9 +83,9 @@ PerClass = create_model(
 
 
 def main() -> None:
-    given = params.read()
+    config = params.read()
     curves = ["train/loss", "train/accuracy", "learning_rate"]
-    if given.train.validation_images:  # without any, the curve has no point
+    if config.train.validation_images:  # otherwise this curve has no points
         curves.append("eval/accuracy")
     results = Results(
         split=cifar10.read(paths.TEST_FOLDER, cifar10.TEST_FILES),
@@ -97,13 +97,13 @@ def main() -> None:
         per_class=read_json(paths.PER_CLASS, PerClass),
         timing=read_json(paths.TIMING, Timing),
         data=read_json(paths.DATA_REPORT, DataReport),
-        params=given.model_dump(include=set(SECTIONS)),
+        params=config.model_dump(include=set(SECTIONS)),
     )
     write_report(results, paths.REPORT)
 
 
 def read_json(path: Path, expected: type[BaseModel]) -> dict[str, Any]:
-    """Read a file of metrics. Raises InputError when it is missing or broken, or lacks what is expected."""
+    """Return the metrics in a JSON file. Raises InputError when it is missing or damaged, or lacks what is expected."""
     try:
         return expected.model_validate_json(path.read_bytes()).model_dump(exclude_unset=True)
     except OSError as error:
@@ -111,16 +111,16 @@ def read_json(path: Path, expected: type[BaseModel]) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         problem = ": ".join((".".join(map(str, first["loc"])), first["msg"])).removeprefix(": ")
-    raise InputError(f"cannot read {path}: {problem}; run the stages before this one, as dvc repro does")
+    raise InputError(f"cannot read {path}: {problem}; run dvc repro, which runs the stages before this one")
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read an array that `evaluate` left. Raises InputError when it is missing or broken, or not of real numbers."""
+    """Return an array that the stage evaluate wrote. Raises InputError when it is missing or damaged."""
     try:
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
         if array.dtype.kind != "f":
             raise ValueError(f"it has the type {array.dtype}")
     except Exception as error:  # for damaged files, NumPy raises exceptions of any type
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; evaluate first") from None
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; run dvc repro evaluate first") from None
     return array

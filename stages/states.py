@@ -1,6 +1,6 @@
-"""Show or clear what trainings left: states, workers' logs, lock files, and the copies of killed `dvc exp run --temp`.
+"""Show or remove what trainings left behind: states, workers' logs, lock files, and temporary experiments.
 
-No DVC stage: run it in the repository, as `python -m stages states` or `python -m stages states --clear`.
+This is not a stage of DVC: run it in the repository, as `python -m stages states` or `python -m stages states --clear`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from alexnet.training.state import RESULT
 from stages import paths
 
 STANDALONE = Path(".dvc/tmp/exps/standalone")
-"""Where `dvc exp run --temp` copies the workspace to; the queue's copies stand one folder up."""
+"""The folder to which `dvc exp run --temp` copies the workspace. The copies for the queue are in its parent folder."""
 
 
 def main(flags: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def main(flags: argparse.Namespace) -> None:
 
 
 def _bytes(path: Path) -> int:
-    # A file that a running training removes meanwhile counts nothing.
+    # A running training may remove a file in the meantime; it counts as empty.
     total = path.stat().st_size if path.is_file() else 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -70,7 +70,7 @@ def _describe(folder: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    # Whether a training has these states; if none has, none can take them while the context lasts.
+    # Yields whether a training has locked these states. If none has, none can lock them until the body ends.
     with ExitStack() as stack:
         try:
             stack.enter_context(FileLock(folder.with_suffix(".lock"), timeout=0))
@@ -81,7 +81,8 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _has_process(folder: Path) -> bool:
-    # A copy is the working folder of what runs in it; a log folder is named after the process that started the workers.
+    # A log folder has the number of the process that started the workers in its name. A copy of the workspace is in use
+    # when a process has it as its working folder.
     if folder.name.startswith("workers-"):
         number = folder.name.removeprefix("workers-")
         return number.isdecimal() and psutil.pid_exists(int(number))

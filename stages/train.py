@@ -1,6 +1,6 @@
-"""Stage train: the network on the training images, to a checkpoint, metrics and curves.
+"""Stage train: train the network, and write the checkpoint, metrics and curves.
 
-With any of the model zoo's flags it leaves DVC's outputs alone and writes all of its own below --ckpt_path.
+With any of the model zoo's flags it does not touch DVC's outputs, and writes everything below --ckpt_path.
 """
 
 import argparse
@@ -42,33 +42,35 @@ from alexnet.training.state import States, remove_recorded
 from stages import params, paths
 
 CURVE_POINTS = 1000
-"""The most points a curve has: enough for a plot, few enough for git."""
+"""The most points of a curve: enough for a plot, and few enough to be stored in git."""
 
 log = logging.getLogger("alexnet.stages.train")
 
 
 def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
-    """Train in this process, or launch the workers that do."""
-    given = params.read(flags.overrides)
+    """Train in this process, or launch workers and wait for them."""
+    config = params.read(flags.overrides)
     try:
-        if given.train.workers > 1 and not workers.started_by_msrun():
+        if config.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
-            launcher.launch(["-m", "stages", *sys.argv[1:]], given.train.workers, logs, request)
+            launcher.launch(["-m", "stages", *sys.argv[1:]], config.train.workers, logs, request)
             shutil.rmtree(logs)
         else:
-            outputs = (flags.ckpt_path or Path("ckpt")) if flags.given else Path()
+            outputs = (flags.ckpt_path or Path("ckpt")) if flags.any_given else Path()
             with launcher.outcome_reported():
-                train(given, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
+                train(config, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
     except Stopped as stopped:
-        if not launcher.launched():  # the launcher says it once for all workers
+        if not launcher.launched():  # the launcher logs this once for all workers
             log.info("%s: the same command resumes from there", stopped)
         sys.exit(0 if workers.started_by_msrun() else request.exit_code)
 
 
-def train(given: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch) -> None:
-    """Train as one worker; worker 0 also writes the outputs below a folder."""
-    config, model, run = given.train, given.model, given.run
-    code = commit()  # now, because somebody may edit the code while it trains
+def train(
+    parameters: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch
+) -> None:
+    """Train as one worker. Worker 0 also writes the outputs, below the folder `outputs`."""
+    config, model, run = parameters.train, parameters.model, parameters.run
+    code = commit()  # before training, because somebody may edit the code in the meantime
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
@@ -77,30 +79,31 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
     batches = Batches(
         split,
-        config.epoch_size,
-        config.batch_size,
-        model.dropout_rate,
-        config.seed,
-        config.crop_padding,
-        config.flip,
-        worker.rank,
-        worker.workers,
-        network.dropout_shape,
+        epoch_size=config.epoch_size,
+        batch_size=config.batch_size,
+        dropout_rate=model.dropout_rate,
+        seed=config.seed,
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        rank=worker.rank,
+        workers=worker.workers,
+        dropout_shape=network.dropout_shape,
     )
-    taken = config.model_dump() | {
+    resolved = config.model_dump() | {
         "device_target": target,
         "threads": threads,
         "kernels": kernels.library,
         "amp_level": kernels.amp_level,
     }
-    states = States(paths.states(), identity(split, model.model_dump(), taken), run.keep_checkpoint_max)
+    states = States(paths.states(), identity(split, model.model_dump(), resolved), run.keep_checkpoint_max)
 
     if worker.rank == 0:
         remove_recorded(paths.states(), recorded)
     with states.locked() if worker.rank == 0 else nullcontext(False) as waited:
-        # DVC has removed the outputs before it runs a stage, perhaps while the other process was writing them.
-        there = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
-        if worker.broadcast(np.array([there], np.int32))[0]:
+        # Under DVC, this process always trains: DVC removes the outputs before it runs a stage, and may have done that
+        # while the other process was writing them.
+        finished = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
+        if worker.broadcast(np.array([finished], np.int32))[0]:
             if worker.rank == 0:
                 log.info("the other process has finished this training, see %s", outputs / paths.CHECKPOINT)
             return
@@ -125,11 +128,11 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
             stop=request,
             callbacks=callbacks,
         )
-        # If it is not gone yet, these outputs are written before a new run could get as far as its own.
+        # If DVC is still running now, these outputs will be written before a new run gets as far as writing its own.
         if parent.gone():
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
-            write_outputs(outputs, network, history, batches, taken, code, split.generated)
+            write_outputs(outputs, network, history, batches, resolved, code, split.generated)
             if outputs == Path() or run.keep_state:
                 states.finish(digest(outputs / paths.CHECKPOINT, "md5"), run.keep_state)
             else:  # DVC will not record these outputs
@@ -138,7 +141,7 @@ def train(given: params.Params, data_folder: Path, outputs: Path, request: StopR
 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that decides the result, the code that this process runs included."""
+    """Return everything that decides the result of a training, including the code that this process has loaded."""
     code = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "alexnet"}
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
@@ -151,23 +154,23 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
 
 
 def has_result(states: States, outputs: Path) -> bool:
-    """Return whether a folder has the checkpoint that is the training's noted result."""
+    """Return whether the checkpoint in a folder is the stored result of the training."""
     checkpoint = outputs / paths.CHECKPOINT
     return checkpoint.is_file() and states.result() == digest(checkpoint, "md5")
 
 
 def recorded(checkpoint: str) -> bool:
-    """Return whether a dvc.lock has this MD5: that of the workspace, or of any commit, such as an experiment's."""
+    """Return whether a dvc.lock has this MD5 of a checkpoint: in the workspace, or in any commit or experiment."""
     lock = paths.workspace() / "dvc.lock"
     if lock.is_file() and checkpoint in lock.read_text(encoding="utf-8"):
         return True
     # An experiment in a copy of the workspace has a dvc.lock of its own, which DVC commits to this repository.
     search = ["log", "--all", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", lock.name]
     try:
-        found = subprocess.run(["git", "-C", str(lock.parent), *search], capture_output=True, check=True).stdout
+        commits = subprocess.run(["git", "-C", str(lock.parent), *search], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return False
-    return bool(found)
+    return bool(commits)
 
 
 def write_outputs(
@@ -175,25 +178,28 @@ def write_outputs(
     network: Network,
     history: History,
     batches: Batches,
-    taken: dict[str, Any],
+    resolved: dict[str, Any],
     code: str,
     generated: bool,
 ) -> None:
-    """Write the checkpoint and the metrics below a folder."""
+    """Write the checkpoint and the metrics below the folder `outputs`.
+
+    `resolved` has the parameters of the section train, with the values that were used in place of `auto`.
+    """
     start = time.perf_counter()
     save_weights(network, outputs / paths.CHECKPOINT)
     save_seconds = time.perf_counter() - start
     mark = {"generated": True} if generated else {}
     write_json(outputs / paths.TRAIN_METRICS, metrics(network, history, batches) | mark)
-    write_json(outputs / paths.TIMING, timing(network, history, batches, taken, code, save_seconds))
-    for name in ("loss", "accuracy"):  # without validation, a curve without points, for dvc plots wants every file
+    write_json(outputs / paths.TIMING, timing(network, history, batches, resolved, code, save_seconds))
+    for name in ("loss", "accuracy"):  # without validation, these are empty, because `dvc plots` needs every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
             write_text(curve, f"step\t{name}\n")
 
 
 def metrics(network: Network, history: History, batches: Batches) -> dict[str, int | float]:
-    """Return what training came to and cost."""
+    """Return the accuracy and loss of the last epoch, and the cost of the training."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
         "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
@@ -212,7 +218,7 @@ def metrics(network: Network, history: History, batches: Batches) -> dict[str, i
 
 
 def run_name() -> str:
-    """Return the name of the experiment, or the branch when DVC runs none; `unknown` outside git."""
+    """Return the name of the experiment, or of the branch if there is no experiment; `unknown` outside git."""
     if name := os.environ.get("DVC_EXP_NAME"):  # https://dvc.org/doc/user-guide/env
         return name
     try:
@@ -223,7 +229,7 @@ def run_name() -> str:
 
 
 def commit() -> str:
-    """Return the commit of the code, and whether the code has changed since; `unknown` outside git."""
+    """Return the commit of the code, and whether the code has changed since then; `unknown` outside git."""
     folders = ["stages", "alexnet"]
     try:
         name, changes = (
@@ -236,17 +242,17 @@ def commit() -> str:
 
 
 def timing(
-    network: Network, history: History, batches: Batches, taken: dict[str, Any], code: str, save_seconds: float
+    network: Network, history: History, batches: Batches, resolved: dict[str, Any], code: str, save_seconds: float
 ) -> dict[str, Any]:
-    """Return how long training took, and with what; `save_seconds` is what the checkpoint took."""
+    """Return how long the training took, and on what; `save_seconds` is the time to save the checkpoint."""
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {
         "network": type(network).__name__,
-        "device_target": taken["device_target"],
-        "workers": taken["workers"],
-        "threads": taken["threads"],
-        "kernels": taken["kernels"],
-        "amp_level": taken["amp_level"],
+        "device_target": resolved["device_target"],
+        "workers": resolved["workers"],
+        "threads": resolved["threads"],
+        "kernels": resolved["kernels"],
+        "amp_level": resolved["amp_level"],
         "images_per_second": len(batches) * batches.batch_size / train_seconds,
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,
@@ -255,5 +261,5 @@ def timing(
         "name": run_name(),
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__}
-        | ({"oneDNN": onednn.version()} if taken["kernels"] == "onednn" else {}),
+        | ({"oneDNN": onednn.version()} if resolved["kernels"] == "onednn" else {}),
     }

@@ -1,4 +1,4 @@
-"""Stage verify: the archive, checked to its last record, to two folders of records and a report about them."""
+"""Stage verify: check every record of the archive, write its files to two folders, and report what is in them."""
 
 from alexnet.archive.verify import verify
 from alexnet.cifar10 import GENERATED

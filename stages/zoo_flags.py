@@ -1,6 +1,6 @@
-"""The command lines of the model zoo's AlexNet: the flags of its train.py and eval.py.
+"""The flags of the model zoo's AlexNet, as in its train.py and eval.py.
 
-They override values of params.yaml; the network stays the one that `model.name` gives.
+They override values of params.yaml. The network is still the one that `model.name` gives.
 """
 
 import argparse
@@ -11,13 +11,13 @@ PATHS = {
     "train": {"data_path": "folder with the training files", "ckpt_path": "folder for what is written"},
     "evaluate": {"data_path": "folder with test_batch.bin", "ckpt_path": "checkpoint file"},
 }
-"""The stages that take the flags, and the meaning of a path in each."""
+"""The stages that take the flags, and what a path means in each."""
 
 
 def parse(parser: argparse.ArgumentParser, stage: str, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the flags of a stage in `PATHS`, adding them to its parser.
+    """Add the flags of a stage, one of PATHS, to its parser, and parse them.
 
-    Beside the paths, the namespace has `overrides`, what `params.read` takes, and `given`, whether there was any flag.
+    Beside the paths, the result has `overrides`, as `params.read` takes them, and `any_given`, whether there was one.
     """
     for name, text in PATHS[stage].items():
         parser.add_argument(f"--{name}", type=Path, help=text)
@@ -25,9 +25,9 @@ def parse(parser: argparse.ArgumentParser, stage: str, arguments: Sequence[str])
     if stage == "train":
         sections["epoch_size"] = "train"
     for key, section in sections.items():
-        parser.add_argument(f"--{key}", help=f"instead of {section}.{key} of params.yaml")
+        parser.add_argument(f"--{key}", help=f"overrides {section}.{key} of params.yaml")
     flags = parser.parse_args(arguments)
-    flags.given = any(value is not None for value in vars(flags).values())
+    flags.any_given = any(value is not None for value in vars(flags).values())
     flags.overrides = {
         (section, key): text for key, section in sections.items() if (text := getattr(flags, key)) is not None
     }

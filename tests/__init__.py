@@ -1,1 +1,1 @@
-"""Tests; what they use, they make."""
+"""The tests. They generate all data that they use."""

@@ -1,4 +1,4 @@
-"""Small archives in CIFAR-10's layout, whole or broken in one place."""
+"""Small archives with CIFAR-10's layout, which tests damage in one place."""
 
 import io
 import tarfile
@@ -11,7 +11,7 @@ from alexnet import cifar10
 
 
 def records(labels: np.ndarray, seed: int) -> bytes:
-    """Return records of these labels with random pixels."""
+    """Return records with these labels and random pixels."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 256, (len(labels), cifar10.RECORD_BYTES), dtype=np.uint8)
     rows[:, 0] = labels
@@ -19,7 +19,7 @@ def records(labels: np.ndarray, seed: int) -> bytes:
 
 
 def files(train_images: int = 100, test_images: int = 20) -> dict[str, bytes]:
-    """Return the layout's files by name, every class equally often in each split."""
+    """Return the files of the layout by name. Each split has every class equally often."""
     content = {cifar10.META_FILE: ("\n".join(cifar10.CLASS_NAMES) + "\n\n").encode()}
     parts = np.array_split(np.arange(train_images) % 10, len(cifar10.TRAIN_FILES))
     for number, (name, labels) in enumerate(zip(cifar10.TRAIN_FILES, parts, strict=True)):

@@ -1,11 +1,12 @@
-"""What several tests use: a small network, a small archive, and a copy of the commands to run."""
+"""Fixtures of several tests: a small network, a small archive, and a copy of the commands to run."""
 
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,50 @@ import pytest
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
-from tests import archives, tables
+from tests import archives, tables, workspaces
+from tests.networks import narrow
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LONGEST_FIRST = (
+    "test_interruption.py",
+    "test_sharing.py",
+    "test_experiments.py",
+    "test_pipeline.py",
+    "test_workers.py",
+    "test_commands.py",
+    "test_report.py",
+    "test_benchmarks.py",
+    "test_chaos.py",
+    "test_kernels.py",
+)
+"""The files that take longest. They are started first, so that both test processes end at about the same time."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
-    """Assert that an error is one line with all these parts in it."""
+    """Assert that the message of an error is one line that contains all these parts."""
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use a temporary home folder for all processes, so that they neither read nor change the user's."""
+    if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
+        home = tempfile.mkdtemp(prefix="home-of-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            del os.environ[name]
+        os.environ |= {"HOME": home, workspaces.SITE_CACHE: os.path.join(home, "dvc")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest."""
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -37,13 +69,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Have what MindSpore computes in this process take one core, for there are as many test processes as cores."""
+    """Let MindSpore compute on one core in this process, because there are as many test processes as cores."""
     choose("auto", "O0", *device.select("CPU", 1))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _heeds_sighup() -> None:
-    """Have commands that are started here heed SIGHUP even when the tests run under nohup, which ignores it."""
+    """Let commands that are started here receive SIGHUP, even if the tests run under nohup, which ignores it."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -55,6 +87,23 @@ def network() -> Any:
     return AlexNet(10, 67, 99, 0.25, seed=1)
 
 
+@pytest.fixture(scope="module")
+def narrow_network() -> Iterator[Any]:
+    """The same network, but narrow. So is each AlexNet that this process makes while the tests of the file run."""
+    from alexnet.model.networks.alexnet import AlexNet
+
+    with narrow():
+        yield AlexNet(10, 67, 99, 0.25, seed=1)
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the tests of one file share. It is removed after the last of them, which pytest would not do."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return archives.write(tmp_path / "small.tar.gz", archives.files())
@@ -62,11 +111,12 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder with the stages, the library and params.yaml, and nothing else."""
+    """A folder with the stages, the library with a narrow network and params.yaml, and nothing else."""
     folder = tmp_path / "workspace"
     for name in ("stages", "alexnet"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", folder)
+    workspaces.make_narrow(folder)
     return folder
 
 
@@ -83,7 +133,7 @@ def run(workspace: Path) -> Run:
             env=environment | variables,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

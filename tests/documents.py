@@ -10,11 +10,11 @@ CHINESE = ROOT / "README.zh.md"
 DOCUMENTS = (README, CHINESE, *sorted((ROOT / "docs").glob("*.md")))
 
 BLOCK = re.compile(r"(<!-- needs: [^\n]+ -->\n)?```sh\n(.*?)```", re.DOTALL)
-"""Commands; those that need hardware which the tests do not have say so in a comment before them."""
+"""A block of commands. If it needs hardware that the tests do not have, a comment before it says so."""
 
 
 def commands(text: str) -> list[tuple[str, bool]]:
-    """Return a document's lines of shell without their comments, and whether they need other hardware."""
+    """Return the lines of shell in a document without their comments, and whether they need other hardware."""
     return [
         (re.sub(r"\s+#.*", "", line).strip(), bool(needs))
         for needs, block in BLOCK.findall(text)
@@ -23,13 +23,13 @@ def commands(text: str) -> list[tuple[str, bool]]:
 
 
 def inline_commands(text: str) -> list[str]:
-    """Return the commands that stand in a line of text or in a table."""
+    """Return the commands in the text and the tables of a document."""
     found = re.findall(r"`((?:dvc exp run|make|python -m (?!stages\.)|dvc repro)\b[^`…]*)`", text)
     return [" ".join(command.split()) for command in found]
 
 
 def section(heading: str, path: Path = README) -> str:
-    """Return a section of a document, its subsections included."""
+    """Return a section of a document, including its subsections."""
     (text,) = re.findall(
         rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )

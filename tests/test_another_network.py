@@ -63,13 +63,13 @@ def test_another_network_in_one_file(tmp_path: Path) -> None:
         run(folder, "python", "-m", "stages", stage)
 
     train = ("python", "-m", "stages", "train")
-    process = start(folder, *train)
+    process = start(folder, *train, pause=0.05)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("epoch: "):
             break
     process.send_signal(signal.SIGTERM)
-    stopped, _ = process.communicate(timeout=60)
+    stopped, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, stopped
     assert "resuming after epoch" in run(folder, *train)
     metrics = json.loads((folder / "metrics" / "train.json").read_text(encoding="utf-8"))

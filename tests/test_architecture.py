@@ -17,7 +17,7 @@ def test_sizes_along_an_axis(image_size: int, convolutions: list[int], last: int
     assert axis_sizes(image_size) == (convolutions, last)
 
 
-def test_the_minimum_size_is_the_smallest_that_leaves_a_pixel() -> None:
+def test_the_minimum_size_is_the_smallest_with_an_output() -> None:
     assert MINIMUM_SIZE == 67
     assert axis_sizes(MINIMUM_SIZE)[1] == 1
     assert axis_sizes(MINIMUM_SIZE - 1)[1] == 0

@@ -9,11 +9,11 @@ from tests.conftest import one_line
 
 IMAGES = 22
 SHAPE = (2, 4096)
-"""Of AlexNet's dropout masks."""
+"""The shape of AlexNet's dropout masks."""
 
 
 def numbered(images: int = IMAGES) -> Split:
-    """Image i has label i and the value i + 1 in every pixel, so that a crop of it still says which it was."""
+    """Image i has label i and the value i + 1 in every pixel, so that a crop shows which image it is from."""
     numbers = np.arange(images)
     pixels = np.broadcast_to((numbers + 1)[:, None, None, None], (images, 3, 32, 32)).astype(np.uint8)
     return Split(pixels, numbers.astype(np.int32))
@@ -60,7 +60,7 @@ def test_augment_crops_and_flips_as_plain_loops_do(shape: tuple[int, ...], paddi
 def test_augment_makes_every_crop_and_flip_equally_often() -> None:
     image = np.arange(1, 13, dtype=np.uint8).reshape(1, 1, 3, 4)
     crops = augment(np.repeat(image, 16_200, axis=0), np.random.default_rng(0), 4)
-    # A far corner leaves black alone; what is not black tells the offset and the side, but for those.
+    # The pixels that are not black show the offset and whether the image was mirrored, except when all are black.
     distinct, counts = np.unique(crops.reshape(len(crops), -1), axis=0, return_counts=True)
     seen = {tuple(row): count for row, count in zip(distinct.tolist(), counts.tolist(), strict=True) if any(row)}
     offsets = (2 * (3 - 1) + 1) * (2 * (4 - 1) + 1)
@@ -68,7 +68,7 @@ def test_augment_makes_every_crop_and_flip_equally_often() -> None:
     assert all(60 < count < 145 for count in seen.values())  # 100 expected, standard deviation 10
 
 
-def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
+def test_a_batch_depends_only_on_the_seed_and_the_step() -> None:
     forward = batches()
     read = [forward[step] for step in range(len(forward))]
     backward, longer = batches(), batches(epochs=9)
@@ -101,7 +101,7 @@ def test_epochs_differ_in_order() -> None:
     assert all(list(order) != sorted(order) for order in labels)
 
 
-def test_the_same_image_is_cropped_and_masked_anew_in_each_step() -> None:
+def test_the_same_image_is_cropped_and_masked_differently_in_each_step() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
     one, other = Batches(Split(np.repeat(noise, 4, axis=0), np.zeros(4, np.int32)), 2, 4, 0.5, 1, dropout_shape=SHAPE)
     assert one.keep is not None
@@ -143,7 +143,7 @@ def test_dropout_does_not_change_the_images() -> None:
 
 
 @pytest.mark.parametrize("step", [-1, 15, 1000])
-def test_a_step_that_is_none_is_refused(step: int) -> None:
+def test_a_step_out_of_range_is_refused(step: int) -> None:
     with pytest.raises(IndexError):
         batches()[step]
 
@@ -161,7 +161,7 @@ def test_too_few_images_are_refused() -> None:
 
 
 @pytest.mark.parametrize("crop_padding", [0, 2])
-def test_crops_are_of_images_with_that_padding(crop_padding: int) -> None:
+def test_crops_use_the_given_padding(crop_padding: int) -> None:
     white = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.zeros(40, np.int32))
     images = Batches(white, 1, 40, 0, 1, crop_padding)[0].images
     black = (images == 0).all(axis=1)
@@ -187,18 +187,18 @@ def classes(images: int) -> Split:
     return Split(numbered(images).images, np.arange(images, dtype=np.int32) % 10)
 
 
-def test_held_out_images_are_of_each_class_equally_and_no_longer_in_the_split() -> None:
+def test_equally_many_images_of_each_class_are_held_out() -> None:
     split = classes(50)
-    kept, held = hold_out(split, 20, seed=1)
-    assert np.bincount(held.labels).tolist() == [2] * 10
-    assert np.bincount(kept.labels).tolist() == [3] * 10
-    numbers = np.concatenate([kept.images, held.images])[:, 0, 0, 0]
+    train, validation = hold_out(split, 20, seed=1)
+    assert np.bincount(validation.labels).tolist() == [2] * 10
+    assert np.bincount(train.labels).tolist() == [3] * 10
+    numbers = np.concatenate([train.images, validation.images])[:, 0, 0, 0]
     assert sorted(numbers.tolist()) == list(range(1, 51))
-    for part in (kept, held):
+    for part in (train, validation):
         assert (part.labels == (part.images[:, 0, 0, 0] - 1) % 10).all()
     again, other = hold_out(split, 20, seed=1)[1], hold_out(split, 20, seed=2)[1]
-    assert (again.images == held.images).all()
-    assert (other.images != held.images).any()
+    assert (again.images == validation.images).all()
+    assert (other.images != validation.images).any()
 
 
 @pytest.mark.parametrize("images", [25, 50, 60])

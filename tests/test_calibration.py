@@ -14,7 +14,7 @@ def test_softmax_of_known_logits(shift: float) -> None:
 
 
 def test_calibration_by_hand() -> None:
-    # Sure by 0.9 twice, once rightly; by 0.6 once, rightly; by 0.5, the edge of the lower bin, once, wrongly.
+    # Two predictions with 0.9, one of them right; a right one with 0.6; a wrong one with 0.5, the edge of its bin.
     probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.5, 0.5]])
     found = measure_calibration(probabilities, np.array([0, 0, 0, 1]), bins=2)
     np.testing.assert_array_equal(found.edges, [0, 0.5, 1])
@@ -24,7 +24,7 @@ def test_calibration_by_hand() -> None:
     assert found.error == pytest.approx((1 * 0.5 + 3 * (0.8 - 2 / 3)) / 4)
 
 
-def test_calibration_of_predictions_that_are_sure_and_right() -> None:
+def test_calibration_of_confident_right_predictions() -> None:
     found = measure_calibration(np.eye(10), np.arange(10))
     assert found.images.tolist() == [0] * 14 + [10]
     assert np.isnan(found.accuracy[:-1]).all()

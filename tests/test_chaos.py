@@ -25,7 +25,7 @@ from alexnet.kernels import onednn
 from alexnet.runtime.processes import alive
 from tests import workspaces
 from tests.tables import tally
-from tests.test_interruption import HOLD_TIMES, without_times
+from tests.trainings import HOLD_TIMES, duplicate, without_times
 from tests.workspaces import change, run, wait_until
 
 KILLS = int(os.environ.get("KILLS", 0))
@@ -40,7 +40,7 @@ MOST_KILLS_OF_A_RUN = 5
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What must not differ: what dvc.lock says, and each output's digest."""
+    """Return what must not differ: the content of dvc.lock, and the digest of each output."""
     assert not list(folder.rglob("*.partial"))
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     digests = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
@@ -104,9 +104,9 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with a tiny problem; for the short run, with its data verified."""
-    folder = workspaces.repository(tmp_path_factory.mktemp("repository") / "alexnet")
+def repository(module_path: Path) -> Path:
+    """The project with a tiny problem. For the short run, its data are already verified."""
+    folder = workspaces.repository(module_path / "alexnet")
     if not KILLS:
         run(folder, "dvc", "repro", "verify")
     return folder
@@ -129,7 +129,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
         pytest.skip("oneDNN is not installed")
     change(repository, train={"kernels": kernels})
     start = time.monotonic()
-    alone = Path(shutil.copytree(repository, tmp_path / "alone", symlinks=True))  # each has its own .dvc/cache
+    alone = duplicate(repository, tmp_path / "alone")  # each has its own .dvc/cache
     run(alone, *REPRO)
     expected, seconds = result(alone), time.monotonic() - start
     seed = int(os.environ.get("SEED", time.time_ns() if KILLS else 1))
@@ -137,7 +137,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     chance = random.Random(seed)  # noqa: S311  # no secret
     kills = 0
     while kills < max(1, KILLS // 2):
-        folder = Path(shutil.copytree(repository, tmp_path / "stopped", symlinks=True))
+        folder = duplicate(repository, tmp_path / "stopped")
         done: list[str] = []
         for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
             attack, running = repro_disturbed(folder, log, chance, seconds)

@@ -34,19 +34,19 @@ DRAWN: dict[str, Callable[[Theme], bytes]] = {
 
 
 def pixels(png: bytes) -> NDArray[np.float32]:
-    """Red, green and blue of 0 to 1, of shape (height, width, 3)."""
+    """Return red, green and blue from 0 to 1, of shape (height, width, 3)."""
     return np.asarray(imread(io.BytesIO(png), format="png"))[..., :3]
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of WCAG 2.2."""
+    """Return the relative luminance as WCAG 2.2 defines it."""
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_colours_can_be_read(theme: Theme) -> None:
-    """WCAG 2.2 asks for a contrast of 4.5 of text with what is behind it."""
+    """WCAG 2.2 requires a contrast of 4.5 between text and its background."""
     for colour in (theme.foreground, theme.muted, theme.accent, theme.second):
         low, high = sorted((luminance(colour), luminance(theme.background)))
         assert (high + 0.05) / (low + 0.05) >= 4.5
@@ -62,7 +62,7 @@ def test_the_same_bytes_whatever_the_users_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_the_background_is_the_themes(name: str) -> None:
+def test_the_background_is_that_of_the_theme(name: str) -> None:
     for theme in (LIGHT, DARK):
         found = pixels(DRAWN[name](theme))
         behind = np.isclose(found, to_rgb(theme.background), atol=0.003).all(axis=-1)
@@ -96,13 +96,13 @@ def test_curves_show_what_they_are_given() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
-def test_a_curve_of_one_point_is_seen(value: float) -> None:
+def test_a_curve_of_one_point_is_visible(value: float) -> None:
     curve = Curve(np.array([20]), np.array([value]))
     found = pixels(charts.curves({"a": curve}, "", "", LIGHT, top=1))
     assert np.isclose(found, to_rgb(LIGHT.accent), atol=0.003).all(axis=-1).sum() > 20
 
 
-def test_an_image_is_given_as_it_is() -> None:
+def test_an_image_is_unchanged() -> None:
     found = pixels(charts.image(IMAGES[0]))
     np.testing.assert_array_equal(np.round(255 * found), IMAGES[0].transpose(1, 2, 0))
 
@@ -116,7 +116,7 @@ def test_any_number_of_images_is_drawn(count: int) -> None:
     assert black == pytest.approx(count * 183**2 / np.prod(found.shape[:2]), rel=0.1)
 
 
-def test_filters_stand_in_their_order_about_mid_grey() -> None:
+def test_filters_are_in_order_and_scaled_about_mid_grey() -> None:
     weights = np.zeros((14, 3, 2, 3), np.float32)
     weights[1, 0, 0, 0] = 5  # red at the top left: the largest of its filter, so full
     weights[1, 2, 1, 2] = -2.5  # less blue at the bottom right: half as large

@@ -35,7 +35,7 @@ def test_another_table_is_refused(content: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "step\tloss\n", "step\tloss\n1\tnan\n", "step\tloss\n1\tinf\n"])
-def test_no_point_or_one_that_is_not_finite_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_curve_without_points_or_with_nan_is_refused(content: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError) as caught:
         read_curve(tmp_path, "train/loss")

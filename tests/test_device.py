@@ -19,22 +19,22 @@ def test_this_machine_has_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
-def test_a_device_that_is_not_there_is_refused(target: str) -> None:
+def test_a_missing_device_is_refused(target: str) -> None:
     if target in device.available():
         pytest.skip(f"this machine has {target}")
     with pytest.raises(InputError) as caught:
         device.select(target)
-    one_line(caught, f"device_target is {target}", f"MindSpore finds {', '.join(device.available())}", "GLOG_v=2")
+    one_line(caught, f"device_target is {target}", f"MindSpore finds only {', '.join(device.available())}", "GLOG_v=2")
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
 def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str] = []
+    targets: list[str] = []
     monkeypatch.setattr(device, "available", lambda: [target, "CPU"])
-    monkeypatch.setattr(ms, "set_device", taken.append)
+    monkeypatch.setattr(ms, "set_device", targets.append)
     monkeypatch.setattr(ms.ops, "matmul", None)
     assert device.select("auto", 1) == (target, 1)
-    assert taken == [target]
+    assert targets == [target]
 
 
 SELECT = """
@@ -42,44 +42,44 @@ SELECT = """
     from alexnet.runtime import device
     from alexnet.runtime.errors import InputError
     try:
-        found = device.select(*json.loads(sys.argv[1]))
+        selection = device.select(*json.loads(sys.argv[1]))
     except InputError as error:
-        found = str(error)
+        selection = str(error)
     import mindspore as ms, numpy as np
     total = ms.Tensor(np.arange(1000, dtype=np.float32)).sum().asnumpy().item()
     allowed = {len(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}
-    print(json.dumps({"found": found, "total": total, "allowed": sorted(allowed)}))
+    print(json.dumps({"selection": selection, "total": total, "allowed": sorted(allowed)}))
 """
 
 
-def selected(run: Run, target: str, threads: int | str) -> Any:
-    """Return what `select` gives in a new process, whose every thread may use every core afterwards."""
-    done = run("-c", textwrap.dedent(SELECT), json.dumps([target, threads]))
-    assert done.stderr == ""
-    result = json.loads(done.stdout)
+def select_in_a_process(run: Run, target: str, threads: int | str) -> Any:
+    """Return the result of `select` in a new process, in which all threads must be able to use all cores afterwards."""
+    process = run("-c", textwrap.dedent(SELECT), json.dumps([target, threads]))
+    assert process.stderr == ""
+    result = json.loads(process.stdout)
     assert result["total"] == 499_500
     assert result["allowed"] == [CORES]
-    return result["found"]
+    return result["selection"]
 
 
 def test_auto_takes_the_first_device_and_every_core(run: Run) -> None:
-    assert selected(run, "auto", "auto") == [device.available()[0], CORES]
+    assert select_in_a_process(run, "auto", "auto") == [device.available()[0], CORES]
 
 
-def test_one_thread_can_be_asked_for(run: Run) -> None:
-    assert selected(run, "CPU", 1) == ["CPU", 1]
+def test_one_thread_can_be_chosen(run: Run) -> None:
+    assert select_in_a_process(run, "CPU", 1) == ["CPU", 1]
 
 
 def test_more_threads_than_cores_are_refused(run: Run) -> None:
-    message = selected(run, "CPU", CORES + 1)
+    message = select_in_a_process(run, "CPU", CORES + 1)
     assert f"threads is {CORES + 1}" in message
     assert f"{CORES} cores" in message
     assert "\n" not in message
 
 
-def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
-    done = run("-c", "import alexnet.model.networks.alexnet; print('imported')")
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "imported\n")
+def test_importing_mindspore_through_the_library_prints_nothing(run: Run) -> None:
+    process = run("-c", "import alexnet.model.networks.alexnet; print('imported')")
+    assert (process.returncode, process.stderr, process.stdout) == (0, "", "imported\n")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_importing_mindspore_through_the_library_says_nothing(run: Run) -> None:
     + [(False, target, False) for target in TARGETS]
     + [(True, "GPU", True), (True, "Ascend", True)],
 )
-def test_data_are_sunk_where_that_can_be(mode: bool | str, target: str, sinks: bool) -> None:
+def test_data_are_sunk_where_possible(mode: bool | str, target: str, sinks: bool) -> None:
     assert device.sinks_data(mode, target) is sinks
 
 

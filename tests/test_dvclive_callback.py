@@ -1,4 +1,4 @@
-"""What DVCLive logs of a training."""
+"""What is logged with DVCLive during a training."""
 
 import csv
 import json
@@ -35,11 +35,11 @@ HISTORY = History(
     validation_loss=np.array([2, 1], np.float32),
     validation_accuracy=np.array([0.5, 0.75], np.float32),
 )
-"""Two epochs of three steps."""
+"""The history of two epochs of three steps."""
 
 
 def play(callback: DVCLiveCallback, first: int, last: int) -> None:
-    """Call a callback as a training does that resumes after `first` steps and is cut off after `last`."""
+    """Call a callback like a training that resumes after `first` steps and is killed after `last` steps."""
     context = _InternalCallbackParam(history=HISTORY, batch_num=3, cur_step_num=first)
     run = RunContext(context)
     callback.on_train_begin(run)
@@ -52,7 +52,7 @@ def play(callback: DVCLiveCallback, first: int, last: int) -> None:
         callback.on_train_end(run)
 
 
-def test_a_point_is_the_mean_since_the_one_before(tmp_path: Path) -> None:
+def test_a_point_is_the_mean_since_the_last_one(tmp_path: Path) -> None:
     play(DVCLiveCallback(live(tmp_path), log_steps=4), 0, 6)
     assert curve(tmp_path, "train/loss") == [(4, 2.5), (6, 0.375)]
     assert curve(tmp_path, "train/accuracy") == [(4, 0.375), (6, 1)]
@@ -77,7 +77,7 @@ def test_a_resumed_training_has_each_point_once(cut: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("studio", "posts"), [({}, 0), ({"token": "t"}, 8)])
-def test_studio_hears_of_each_step_where_there_is_one(
+def test_studio_gets_each_step_if_it_is_set_up(
     studio: dict[str, str], posts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dvclive_callback, "get_dvc_studio_config", lambda _: studio)

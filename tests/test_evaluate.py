@@ -23,7 +23,7 @@ LABELS = np.array([0, 0, 0, 1, 2], np.int32)
 
 
 NETWORK: Any = None
-"""Stands where the logits are given."""
+"""A stand-in for the network where the logits are given."""
 
 
 def split(labels: NDArray[np.int32]) -> Split:
@@ -32,7 +32,7 @@ def split(labels: NDArray[np.int32]) -> Split:
 
 
 @pytest.mark.parametrize("shift", [0.0, 5000.0, -5000.0])
-def test_what_known_logits_come_to(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_known_logits(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: LOGITS + shift)
     result = evaluate(NETWORK, split(LABELS), 2)
     np.testing.assert_array_equal(result.logits, LOGITS + shift)
@@ -48,7 +48,7 @@ def test_the_calibration_error_of_known_logits(monkeypatch: pytest.MonkeyPatch) 
     logits = np.log([[0.72, *[0.28 / 9] * 9], [0.52, *[0.48 / 9] * 9], [0.52, *[0.48 / 9] * 9]])
     monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: logits)
     result = evaluate(NETWORK, split(np.array([0, 0, 9], np.int32)), 2)
-    # By 0.72 once, rightly; by 0.52 twice, in one bin, once rightly.
+    # A right prediction with 0.72; two with 0.52, in the same bin, of which one is right.
     assert result.expected_calibration_error == pytest.approx((0.28 + 2 * 0.02) / 3, abs=1e-9)
 
 
@@ -64,7 +64,7 @@ def test_more_outputs_than_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_constant_network(network: Any) -> None:
-    """With no weights in the last layer the answer is its biases, whatever the image."""
+    """If the weights of the last layer are 0, the logits are its biases for every image."""
     before = {name: network.fc3.parameters_dict()[name].asnumpy().copy() for name in network.fc3.parameters_dict()}
     chances = np.array([0.4, *[0.6 / 9] * 9])
     try:
@@ -97,7 +97,7 @@ def test_mirror_averages_an_image_and_its_mirror_image(network: Any) -> None:
     assert not np.allclose(plain, other, rtol=1e-3)
 
 
-def test_answers_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_nan_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: np.where(LOGITS < -3, np.nan, LOGITS))
     with pytest.raises(InputError, match="NaN or infinite: train it again"):
         evaluate(NETWORK, split(LABELS), 2)

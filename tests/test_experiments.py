@@ -14,19 +14,19 @@ from tests.workspaces import environment, run
 from tools import seeds
 
 TINY = {
-    "data": {"urls": ["generated"], "train_images": 100, "test_images": 20},
+    "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
     "train": {"epoch_size": 1, "batch_size": 20},
 }
-"""Five steps on drawn pictures."""
+"""Parameters for a training of five steps on generated images. The MD5 does not apply to these."""
 
 NOISE = ("ignored", "No file hash info", "failed to load", "autostage", "Traceback", "codec", "dvc push")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A repository in which the demo has run, and what it printed."""
-    folder = tmp_path_factory.mktemp("a folder") / "Übung 数据"
-    folder.mkdir()
+def demo(module_path: Path) -> tuple[Path, str]:
+    """A repository in which the demo has run, and its output."""
+    folder = module_path / "a folder" / "Übung 数据"
+    folder.mkdir(parents=True)
     workspaces.repository(folder)
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     workspaces.commit(folder, "a tiny demo")
@@ -39,23 +39,23 @@ def project(demo: tuple[Path, str]) -> Path:
 
 
 def measured(folder: Path, name: str) -> dict[str, Any]:
-    """What an experiment on HEAD left in metrics/, and its parameters."""
+    """Return the metrics and the parameters of an experiment on HEAD."""
     head = run(folder, "git", "rev-parse", "HEAD").strip()
     reference = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     found = {
         file: json.loads(run(folder, "git", "show", f"{reference}:metrics/{file}.json"))
-        for file in ("train", "eval", "timing")
+        for file in ("data", "train", "eval", "timing")
     }
     return found | {"params": yaml.safe_load(run(folder, "git", "show", f"{reference}:params.yaml"))}
 
 
-def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
+def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
-    assert images == "trained on     100 drawn pictures of 10 classes, 1 epoch"
-    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other drawn pictures"
+    assert images == "trained on     100 generated images of 10 classes, 1 epoch"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other generated images"
     assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
     assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
     assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())
@@ -63,6 +63,7 @@ def test_the_demo_ends_with_what_came_of_it(demo: tuple[Path, str]) -> None:
     assert "make recipe NAME=five-minutes" in real
     assert "<html" in (folder / "report-demo" / "index.html").read_text(encoding="utf-8")
     assert not any(noise in output for noise in NOISE)
+    assert all(found[name]["generated"] is True for name in ("data", "train", "eval"))
 
 
 def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str]) -> None:
@@ -118,15 +119,15 @@ def test_seeds(project: Path) -> None:
         "2",
         "--format",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
-    found = json.loads(done.stdout)
+    found = json.loads(result.stdout)
     assert (found["recipe"], found["seeds"]) == ("demo", [1, 2])
     one, two = (measured(project, f"demo-seed-{seed}") for seed in (1, 2))
     assert (one["params"]["train"]["seed"], two["params"]["train"]["seed"]) == (1, 2)
     assert one["params"]["train"]["learning_rate"] == 0.01
-    assert done.stderr.count("Running stage 'train'") == 2
+    assert result.stderr.count("Running stage 'train'") == 2
     metrics = {
         "test_accuracy": [run["eval"]["accuracy"] for run in (one, two)],
         "test_loss": [run["eval"]["loss"] for run in (one, two)],
@@ -143,7 +144,7 @@ def test_seeds(project: Path) -> None:
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
 
 
-def test_the_table_has_what_is_queued_and_tells_of_older_commits(project: Path) -> None:
+def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
     row = next(line for line in table if line.strip().startswith("waiting"))

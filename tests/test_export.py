@@ -1,4 +1,4 @@
-"""The exported files, made by the stage and run as other programs run them."""
+"""The exported files, written by the stage and run like in other programs."""
 
 import json
 import re
@@ -20,7 +20,6 @@ from alexnet.evaluation.calibration import softmax
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.inference import export
 from alexnet.inference.classifier import Classifier
-from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from alexnet.model.checkpoint import load_network, save_weights
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
@@ -33,13 +32,18 @@ from tests.workspaces import run
 IMAGES = photographs(100)
 NAMES = [*CLASS_NAMES, "class 10", "class 11"]
 SHARED = (1, 7, 100)
-"""Batch sizes that every file must take."""
+"""Batch sizes that every file must accept."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(narrow_network: Any) -> Any:
+    return narrow_network
+
+
+@pytest.fixture(scope="module")
+def folder(network: Any, module_path: Path) -> Path:
     """A workspace in which the stage has exported a network of twelve outputs."""
-    folder = workspaces.copy(tmp_path_factory.mktemp("exported") / "alexnet", HIDDEN_UNITS)
+    folder = workspaces.copy(module_path / "alexnet")
     save_weights(varied(12, 67, 99), folder / "models" / "alexnet.ckpt")
     assert run(folder, "python", "-m", "stages", "export") == ""
     return folder
@@ -47,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> NDArray[np.float64]:
-    """The probabilities as the evaluation's logits have them."""
+    """The probabilities that follow from the logits of the evaluation."""
     answers = softmax(logits_of(load_network(folder / "models" / "alexnet.ckpt"), IMAGES, 100))
     assert len(np.unique(answers.argmax(axis=1))) > 4
     return answers
@@ -63,7 +67,7 @@ def as_programs_have_them(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("batch", SHARED)
-def test_onnx_answers_as_mindspore(batch: int, session: Any, expected: NDArray[np.float64]) -> None:
+def test_onnx_agrees_with_mindspore(batch: int, session: Any, expected: NDArray[np.float64]) -> None:
     raw = as_programs_have_them(IMAGES)
     answers = np.concatenate([session.run(None, {"images": raw[i : i + batch]})[0] for i in range(0, 100, batch)])
     assert (answers.shape, answers.dtype) == ((100, 12), np.float32)
@@ -72,17 +76,17 @@ def test_onnx_answers_as_mindspore(batch: int, session: Any, expected: NDArray[n
 
 
 @pytest.mark.parametrize("batch", SHARED)
-def test_mindir_answers_as_mindspore(batch: int, folder: Path, expected: NDArray[np.float64]) -> None:
+def test_mindir_agrees_with_mindspore(batch: int, folder: Path, expected: NDArray[np.float64]) -> None:
     cell = nn.GraphCell(ms.load(str(folder / "models" / "alexnet.mindir")))
     answers = cell(ms.Tensor(as_programs_have_them(IMAGES[:batch]))).asnumpy()
     np.testing.assert_array_equal(answers.argmax(axis=1), expected[:batch].argmax(axis=1))
     assert np.abs(answers - expected[:batch]).max() < 1e-5
 
 
-def test_onnx_tells_what_it_takes_and_gives(session: Any, folder: Path) -> None:
-    (given,), (answer,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
-    assert (answer.name, answer.type, answer.shape) == ("probabilities", "tensor(float)", ["batch", 12])
+def test_onnx_describes_its_input_and_output(session: Any, folder: Path) -> None:
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.type, source.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
+    assert (target.name, target.type, target.shape) == ("probabilities", "tensor(float)", ["batch", 12])
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == NAMES
     onnx.checker.check_model(folder / "models" / "alexnet.onnx", full_check=True)
@@ -115,7 +119,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", ["none", "the zoo's"])
 def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network: Any, tmp_path: Path) -> None:
-    folder = workspaces.copy(tmp_path / "alexnet", HIDDEN_UNITS)
+    folder = workspaces.copy(tmp_path / "alexnet")
     checkpoint = folder / "models" / "alexnet.ckpt"
     if content == "the zoo's":
         ms.save_checkpoint(network, str(checkpoint))
@@ -127,7 +131,7 @@ def test_a_checkpoint_that_cannot_be_exported_is_one_line(content: str, network:
     assert set((folder / "models").iterdir()) == before
 
 
-def test_files_appear_both_or_none(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_files_appear_or_none(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
@@ -146,8 +150,9 @@ def test_files_appear_both_or_none(network: Any, tmp_path: Path, monkeypatch: py
 def test_a_network_too_large_for_one_file_is_refused(
     write: Any, network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LIMIT", 1_000_000)
+    monkeypatch.setattr(export, "LIMIT", 100_000)
+    size = sum(4 * parameter.size for parameter in network.get_parameters())
     with pytest.raises(InputError) as caught:
         write(Classifier(network), tmp_path / "a")
-    one_line(caught, "parameters take 90", "at most 1000000", "image_height")
+    one_line(caught, f"parameters take {size} bytes", "at most 100000", "image_height")
     assert not list(tmp_path.iterdir())

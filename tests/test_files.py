@@ -9,7 +9,7 @@ from alexnet.runtime.files import replacing
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
-def test_a_full_disk_is_told_with_the_file(code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_of_a_full_disk_names_the_file(code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "models" / "a.ckpt"
     with pytest.raises(SystemExit) as caught, exit_on_failure(), replacing(path):
         raise OSError(code, os.strerror(code))
@@ -18,7 +18,7 @@ def test_a_full_disk_is_told_with_the_file(code: int, tmp_path: Path, capsys: py
     assert list(path.parent.iterdir()) == []
 
 
-def test_what_is_no_error_of_writing_keeps_its_words(tmp_path: Path) -> None:
+def test_other_errors_are_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError) as caught, replacing(tmp_path / "a"):
         raise ConnectionError("no file has to do with it")
     assert caught.value.filename is None

@@ -9,11 +9,10 @@ from alexnet.archive.verify import verify
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The verified folders of a drawn archive, below `train` and `test`."""
-    folder = tmp_path_factory.mktemp("generated")
-    generated.write_archive(folder / "archive.tar.gz", 1000, 500)
-    return folder
+def folder(module_path: Path) -> Path:
+    """The verified folders of a generated archive, `train` and `test`."""
+    generated.write_archive(module_path / "archive.tar.gz", 1000, 500)
+    return module_path
 
 
 def test_the_archive_passes_verify(folder: Path) -> None:
@@ -56,13 +55,13 @@ def test_a_linear_classifier_tells_the_kinds_apart() -> None:
     assert (nearest == labels[1]).mean() > 0.3  # a constant answer has 0.1
 
 
-def test_pictures_of_a_kind_vary() -> None:
+def test_images_of_a_kind_vary() -> None:
     images = generated.draw(4, 20, np.random.default_rng(0))
     assert len({image.tobytes() for image in images}) == 20
     assert images.astype(float).std(axis=0).mean() > 1.5 * generated.NOISE
 
 
-def test_no_picture_is_in_both_splits(folder: Path) -> None:
+def test_no_image_is_in_both_splits(folder: Path) -> None:
     report = verify(
         folder / "archive.tar.gz", folder / "train", folder / "test", md5=None, train_images=1000, test_images=500
     )

@@ -1,4 +1,4 @@
-"""The files for people who work on the project agree with the Makefile and with the code."""
+"""The files for developers agree with the Makefile and with the code."""
 
 import json
 import re
@@ -18,7 +18,7 @@ ROWS = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", CONTRIBUTING, re.MULTILINE
 
 
 def recipe(target: str) -> list[str]:
-    """Return the commands of one of the Makefile's targets."""
+    """Return the commands of a target of the Makefile."""
     (lines,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     return [line.strip() for line in lines.splitlines()]
 
@@ -47,12 +47,12 @@ def test_the_workflow_runs_the_makefiles_targets() -> None:
 
 
 def commands(*arguments: str) -> list[str]:
-    """Return what make would run for a target, with `.venv` up to date."""
+    """Return the commands that make would run for a target if `.venv` is up to date."""
     stamps = ("--old-file=.venv/run.stamp", "--old-file=.venv/dev.stamp")
     return run(ROOT, "make", "--dry-run", *stamps, *arguments).splitlines()
 
 
-def test_the_makefiles_targets_pass_on_what_they_are_given() -> None:
+def test_the_makefiles_targets_pass_on_their_variables() -> None:
     assert commands("demo") == ["python -m tools demo"]
     assert commands("recipe", "NAME=zoo") == ["python -m tools recipe 'zoo'"]
     assert commands("recipe") == ["python -m tools recipe ''"]
@@ -65,8 +65,8 @@ def test_the_makefiles_targets_pass_on_what_they_are_given() -> None:
 
 
 @pytest.mark.parametrize("uv", [True, False])
-def test_setup_makes_the_virtual_environment_alone(uv: bool, tmp_path: Path) -> None:
-    """With stand-ins for Python, pip and uv that write down how they were called."""
+def test_setup_makes_only_the_virtual_environment(uv: bool, tmp_path: Path) -> None:
+    """Python, pip and uv are replaced by scripts that record how they were called."""
     for name in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path)
     programs = tmp_path / "programs"
@@ -80,11 +80,11 @@ def test_setup_makes_the_virtual_environment_alone(uv: bool, tmp_path: Path) -> 
         (programs / name).chmod(0o755)
     environment = {"PATH": str(programs)}
     for _ in range(2):  # the second time there is nothing to do
-        done = subprocess.run(
+        result = subprocess.run(
             [str(shutil.which("make")), "setup"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
-    assert 'export PATH="$PWD/.venv/bin:$PATH"' in done.stdout
+        assert result.returncode == 0, result.stderr
+    assert 'export PATH="$PWD/.venv/bin:$PATH"' in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "requirements.txt", "programs", ".venv", "log"}
     installed = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "requirement" in line]
     assert len(installed) == 1
@@ -107,7 +107,7 @@ def test_the_container_ends_with_the_setup() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_what_a_row_names_is_there(row: str) -> None:
+def test_the_files_of_a_row_exist(row: str) -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in named(ROWS[row]) if path.is_file())
     for word in re.findall(r"`([A-Za-z_]+)`", ROWS[row]):
         assert re.search(rf"\b{word}\b", code), word
@@ -128,7 +128,7 @@ def test_there_is_a_row_for_each_kind_of_thing() -> None:
         assert any(thing in row for row in ROWS), thing
 
 
-def test_the_picture_has_every_stage_and_room() -> None:
+def test_the_diagram_has_every_stage_and_folder() -> None:
     (picture,) = re.findall(r"```mermaid\n(.*?)```", CONTRIBUTING, re.DOTALL)
     for stage in load("dvc.yaml")["stages"]:
         assert re.search(rf"\b{stage}\b", picture)

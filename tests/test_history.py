@@ -1,4 +1,4 @@
-"""What a training records, and that a metric is added in one place."""
+"""The metrics that a training records, and that a new one is added in one place."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +17,7 @@ from alexnet.training.recipe import Recipe
 from tests.test_dvclive_callback import curve, live
 
 
-def test_an_empty_one_has_an_array_for_each_field() -> None:
+def test_an_empty_history_has_an_array_for_each_field() -> None:
     empty = History.empty(6, 2)
     for one in fields(History):
         array = getattr(empty, one.name)
@@ -41,7 +41,7 @@ def test_measure() -> None:
     assert measure(logits, np.array([0, 0], np.int32)) == pytest.approx(expected)
 
 
-def test_a_new_metric_of_a_step_is_trained_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_metric_of_a_step_is_recorded_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class More(History):
         largest: Annotated[np.ndarray, Each("step", "train/largest")]

@@ -38,7 +38,7 @@ def encoded(image: Image.Image, encoding: str = "PNG", **options: Any) -> io.Byt
 
 
 def half(mode: str, left: Any, right: Any, palette: list[int] | None = None) -> Image.Image:
-    """An image of 64x64 pixels, its left and its right half each of one colour."""
+    """Return an image of 64x64 pixels whose left and right half each have one colour."""
     image = Image.new(mode, (64, 64), right)
     image.paste(left, (0, 0, 32, 64))
     if palette:
@@ -47,18 +47,18 @@ def half(mode: str, left: Any, right: Any, palette: list[int] | None = None) -> 
 
 
 def grey(kind: type, left: float, right: float) -> Image.Image:
-    """An image of 64x64 pixels in greyscale of a type of number."""
+    """Return a greyscale image of 64x64 pixels with a type of number."""
     return Image.fromarray(np.repeat(np.array([[left, right]], kind), 64, axis=0).repeat(32, axis=1))
 
 
 def halves(image: np.ndarray) -> list[list[int]]:
-    """The colours of the left and of the right half."""
+    """Return the colours of the left and of the right half."""
     assert (image.shape, image.dtype) == ((32, 32, 3), np.uint8)
     return [image[16, 4].tolist(), image[16, 27].tolist()]
 
 
 def png(width: int, height: int) -> io.BytesIO:
-    """A PNG that says it has this size and has hardly any pixels."""
+    """Return a PNG whose header has this size, but which has hardly any pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -145,14 +145,14 @@ WHOLE = {encoding: encoded(PHOTO, encoding).getvalue() for encoding in ("PNG", "
 
 BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = (
     {
-        "nothing": (lambda: io.BytesIO(), "no image of a format that is read"),
-        "text": (lambda: io.BytesIO(b"a cat\n"), "no image of a format that is read"),
-        "zeros": (lambda: io.BytesIO(bytes(9999)), "no image of a format that is read"),
-        "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image of a format"),
-        "no pixels": (lambda: png(0, 0), "no image of a format"),
+        "nothing": (lambda: io.BytesIO(), "not an image in a supported format"),
+        "text": (lambda: io.BytesIO(b"a cat\n"), "not an image in a supported format"),
+        "zeros": (lambda: io.BytesIO(bytes(9999)), "not an image in a supported format"),
+        "a drawing": (lambda: io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not an image in a"),
+        "no pixels": (lambda: png(0, 0), "not an image in a supported format"),
         "fewer pixels than it says": (lambda: png(999, 999), "cannot be read"),
         "a decompression bomb": (lambda: png(60_000, 60_000), "decompression bomb"),
-        "a drawing in PostScript": (lambda: encoded(PHOTO, "EPS"), "no image of a format that is read"),
+        "a drawing in PostScript": (lambda: encoded(PHOTO, "EPS"), "not an image in a supported format"),
         "a large PNG": (lambda: png(8000, 8000), "8000x8000 pixels, too many for a PNG: make it smaller"),
         "a changed byte": (
             lambda: io.BytesIO(WHOLE["PNG"][:5000] + bytes([WHOLE["PNG"][5000] ^ 255]) + WHOLE["PNG"][5001:]),
@@ -175,14 +175,14 @@ BAD: dict[str, tuple[Callable[[], io.BytesIO], str]] = (
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.filterwarnings("error")
-def test_what_is_no_image_is_told_in_one_line(kind: str) -> None:
+def test_a_file_that_is_not_an_image_is_one_line(kind: str) -> None:
     file, part = BAD[kind]
     with pytest.raises(InputError) as caught:
         read_image(file())
     one_line(caught, part)
 
 
-def test_a_large_photograph_is_no_bomb(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_large_photograph_is_accepted(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40 - 1)
     assert halves(read_image(encoded(Image.new("RGB", (40, 40), "red")))) == [[255, 0, 0]] * 2
     assert not recwarn
@@ -218,8 +218,8 @@ def test_the_largest_images_take_less_than_256_mb(kind: str, tmp_path: Path) -> 
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     command = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 256 << 10
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 256 << 10
 
 
 def test_a_large_transparent_image_is_averaged_on_white() -> None:
@@ -291,14 +291,14 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
         open_image("/dev/zero")
 
 
-def test_a_pipe_that_nobody_writes_to_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_nobody_writes_to_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_file, "WAIT_SECONDS", 0.2)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=r"sent nothing for 0\.2 s"):
         open_image(str(tmp_path / "pipe"))
 
 
-def test_standard_input_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="standard input is closed"):
         open_image("-")

@@ -1,4 +1,4 @@
-"""The layers of either kind of kernel, against NumPy in float64 and against one another."""
+"""The layers of both kinds of kernels, compared with NumPy in float64 and with each other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ RNG = np.random.default_rng(0)
 
 
 def drawn_shapes(count: int) -> list[tuple[int, ...]]:
-    """Images, channels in, channels out, kernel size, stride, height, width: some drawn, and some odd ones."""
+    """Return images, input and output channels, kernel size, stride, height and width: random and unusual ones."""
     drawn = []
     for _ in range(count):
         kernel_size = int(RNG.choice([1, 3, 5]))
@@ -51,7 +51,7 @@ SHAPES = drawn_shapes(6)
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """The convolution of x, and the windows that it took."""
+    """Return the convolution of x, and the windows of x that it used."""
     size = weight.shape[2]
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     windows = sliding_window_view(padded, (size, size), (2, 3))[:, :, ::stride, ::stride]  # type: ignore[call-overload]
@@ -61,7 +61,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> tu
 def convolve_back(
     gradient: np.ndarray, windows: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients of x and of the weight."""
+    """Return the gradients of x and of the weight."""
     height, width = gradient.shape[2:]
     padded = np.zeros((*x.shape[:2], x.shape[2] + 2 * padding, x.shape[3] + 2 * padding))
     for i in range(weight.shape[2]):
@@ -73,7 +73,7 @@ def convolve_back(
 
 
 def pool(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Max-pooling of 3x3 with stride 2, and what turns its gradient into that of x."""
+    """Return the 3x3 max-pooling of x with stride 2, and a function from its gradient to that of x."""
     windows = sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]  # type: ignore[call-overload]
     flat = windows.reshape(*windows.shape[:4], 9)
 
@@ -88,7 +88,7 @@ def pool(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
 def gradients(net: nn.Cell, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The output of a layer in training, and the gradients of x and of the parameters."""
+    """Return the output of a layer in training, and the gradients of x and of the parameters."""
     net.set_train(True)
     weights = net.trainable_params()
 
@@ -107,7 +107,7 @@ def gradients(net: nn.Cell, x: np.ndarray, gradient: np.ndarray) -> tuple[np.nda
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, data_type: str, what: str) -> None:
-    """float32 within 1e-5 of the largest value; bfloat16, which has eight bits, within some of its last."""
+    """Assert equality: in float32 within 1e-5 of the largest value, in bfloat16, which has eight bits, more loosely."""
     bound = 1e-5 if data_type == "f32" else 2**-6
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound * max(np.abs(expected).max(), 1e-6), err_msg=what)
 
@@ -115,7 +115,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, data_type: str, what: 
 def block_of(
     shape: tuple[int, ...], norm: bool, pooled: bool, data_type: str, first: bool = False
 ) -> onednn_layers.ConvolutionBlock:
-    """A block with parameters drawn at random."""
+    """Return a block with random parameters."""
     _, channels_in, channels_out, kernel_size, stride, *_ = shape
     convolution = nn.Conv2d(
         channels_in, channels_out, kernel_size, stride, "same" if stride == 1 else "valid", has_bias=not norm
@@ -168,7 +168,7 @@ def test_a_convolution_block_forward_and_backward(shape: tuple[int, ...], norm: 
             moved = getattr(block.norm, f"moving_{name}").asnumpy()
             assert_close(moved, old * (1 - share) + statistic * share, data_type, name)
     of_x, of_weight = convolve_back(back, windows, x, weight, stride, padding)
-    # Rounding can put a value that is all but 0 on the other side of ReLU, or another value first in a window.
+    # Rounding can change the sign of a value near 0 before ReLU, or which value of a window is the largest.
     if data_type == "f32":
         for what, one, other in zip(("x", "weight", "1", "2"), found, (of_x, of_weight, *vectors), strict=False):
             scale = np.abs(of_x if what == "x" else of_weight).max() if images == 1 else 0
@@ -238,7 +238,7 @@ def a_batch(count: int) -> Batch:
 
 @pytest.mark.parametrize("kernels", WHOLE)
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_a_step_is_the_same_with_either_kind(kernels: Kernels, batch_norm: bool) -> None:
+def test_a_step_is_the_same_with_either_kernels(kernels: Kernels, batch_norm: bool) -> None:
     networks = [whole(kind, batch_norm) for kind in (MINDSPORE, kernels)]
     names = [[name for name, _ in network.parameters_and_names()] for network in networks]
     assert names[0] == names[1]
@@ -272,13 +272,13 @@ def test_the_same_bytes_twice(kernels: Kernels) -> None:
 @needs_onednn
 def test_a_graph_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    real = onednn_layers._TrainedConvolution
+    real = onednn_layers._TrainedBlock
 
     def make(*shapes: Any, **settings: Any) -> Any:
         made.append(shapes)
         return real(*shapes, **settings)
 
-    monkeypatch.setattr(onednn_layers, "_TrainedConvolution", make)
+    monkeypatch.setattr(onednn_layers, "_TrainedBlock", make)
     step = Step(whole(ONEDNN, True), Recipe(0.1, 0.9))
     for _ in range(3):
         step(a_batch(6), np.float32(0.1))
@@ -298,7 +298,7 @@ def test_a_graph_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (("auto", "O0"), "Ascend", True, Kernels("mindspore", "O0")),
     ],
 )
-def test_what_is_chosen(
+def test_the_choice_of_kernels(
     asked: tuple[Any, Any], target: str, bfloat16: bool, expected: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onednn, "available", lambda: True)
@@ -309,7 +309,7 @@ def test_what_is_chosen(
 
 
 @pytest.mark.parametrize("target", ["CPU", "GPU"])
-def test_without_onednn_mindspores_kernels_are_taken(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onednn_mindspores_kernels_are_used(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "available", lambda: False)
     assert choose("auto", "auto", target, 2).library == "mindspore"
 
@@ -322,7 +322,7 @@ def test_without_onednn_mindspores_kernels_are_taken(target: str, monkeypatch: p
         (("onednn", "O2"), "CPU", True, ("amp_level is O2", "AVX512_BF16", "O0")),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(
+def test_unavailable_kernels_are_one_line(
     asked: tuple[Any, Any], target: str, there: bool, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onednn, "available", lambda: there)
@@ -332,6 +332,6 @@ def test_what_is_not_there_is_told_in_one_line(
     one_line(caught, *parts)
 
 
-def test_loss_is_scaled_in_float16_alone() -> None:
+def test_the_loss_is_scaled_only_in_float16() -> None:
     kinds = (MINDSPORE, Kernels("onednn", "O2"), Kernels("mindspore", "O2"))
     assert [kernels.loss_scale for kernels in kinds] == [1, 1, choice.FLOAT16_LOSS_SCALE]

@@ -1,4 +1,4 @@
-"""How workers end, and what their launcher makes of it: `msrun` for real, with workers that do not train."""
+"""How workers end, and how their launcher reports it: with the real `msrun`, and workers that do not train."""
 
 import json
 from pathlib import Path
@@ -25,39 +25,39 @@ with exit_on_failure():
 """
 
 
-def outcome(folder: Path, code: str, ranks: str = "1") -> None:
-    """Launch two workers of which those with these ranks run the code, and the others do nothing."""
+def launch_two(folder: Path, code: str, ranks: str = "1") -> None:
+    """Launch two workers. Those with these ranks run the code, and the others do nothing."""
     launch(["-c", WORKER.format(ranks=repr(ranks), code=code)], 2, folder, lambda: False)
 
 
-def test_lines_that_look_like_failures_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    outcome(tmp_path, r"print('ERROR: a word\nstopped a moment\nin the log')", "01")
+def test_log_lines_are_not_mistaken_for_failures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    launch_two(tmp_path, r"print('ERROR: a word\nstopped a moment\nin the log')", "01")
     assert "in the log" in capfd.readouterr().out
     for rank in (0, 1):
-        told = json.loads((tmp_path / f"worker_{rank}.outcome.json").read_text(encoding="utf-8"))
-        assert told == {"outcome": "finished"}
+        written = json.loads((tmp_path / f"worker_{rank}.outcome.json").read_text(encoding="utf-8"))
+        assert written == {"outcome": "finished"}
 
 
 def test_a_wrong_value_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        outcome(tmp_path, "raise InputError('batch_size is 3')")
+        launch_two(tmp_path, "raise InputError('batch_size is 3')")
     one_line(caught, "batch_size is 3")
 
 
 def test_a_full_disk_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"^No space left on device: a/b$"):
-        outcome(tmp_path, "raise OSError(28, 'No space left on device', 'a/b')")
+        launch_two(tmp_path, "raise OSError(28, 'No space left on device', 'a/b')")
 
 
 def test_a_request_to_stop_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match=r"^stopped after epoch 2$"):
-        outcome(tmp_path, "raise Stopped('stopped after epoch 2')", "01")
+        launch_two(tmp_path, "raise Stopped('stopped after epoch 2')", "01")
 
 
-def test_a_worker_that_says_nothing_is_named(tmp_path: Path) -> None:
+def test_a_worker_without_an_outcome_is_named(tmp_path: Path) -> None:
     (tmp_path / "worker_1.outcome.json").write_text('{"outcome": "finished"}', encoding="utf-8")  # from another run
-    with pytest.raises(WorkerError, match=rf"^worker 1 died, its log is {tmp_path}/worker_1.log; "):
-        outcome(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(WorkerError, match=rf"^worker 1 died, see {tmp_path}/worker_1.log; "):
+        launch_two(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
 
 
 def test_nothing_is_written_outside_of_a_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

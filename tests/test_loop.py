@@ -19,10 +19,18 @@ from alexnet.training.loop import train
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step
+from tests.networks import narrow
 
 HALF, ONEDNN = Kernels("mindspore", "O2"), Kernels("onednn")
 RNG = np.random.default_rng(0)
 SPLIT = Split(RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12, dtype=np.int32) % 10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> Iterator[None]:
+    """Let these trainings use little memory, because this process does not release any."""
+    with narrow():
+        yield
 
 
 def network(dropout_rate: float = 0, kernels: Kernels = MINDSPORE) -> AlexNet:
@@ -34,7 +42,7 @@ def batches(epoch_size: int = 1, batch_size: int = 4, dropout_rate: float = 0) -
 
 
 def bias_gradient(trained: AlexNet, step: int) -> np.ndarray:
-    """The gradient of fc3's bias at a step: the mean of softmax less one-hot."""
+    """Return the gradient of fc3's bias at a step: the mean of the softmax minus the one-hot labels."""
     images, labels, _ = batches()[step]
     logits = logits_of(trained, images, len(images)).astype(np.float64)
     share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -88,7 +96,7 @@ def test_history() -> None:
 
 
 def step_of(recipe: Recipe, batch_norm: bool = False, kernels: Kernels = MINDSPORE) -> AlexNet:
-    """A network after one step."""
+    """Return a network after one step."""
     trained = AlexNet(10, 67, 67, 0, batch_norm, seed=1, kernels=kernels)
     split = Split(SPLIT.images[:4], SPLIT.labels[:4])
     train(trained, Batches(split, 1, 4, 0, seed=1), recipe)
@@ -96,7 +104,7 @@ def step_of(recipe: Recipe, batch_norm: bool = False, kernels: Kernels = MINDSPO
 
 
 @pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
-def test_weight_decay_is_of_weights_alone(kernels: Kernels) -> None:
+def test_only_weights_decay(kernels: Kernels) -> None:
     initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
     with_decay = step_of(Recipe(0.1, 0, weight_decay=0.5), True, kernels)
     without = step_of(Recipe(0.1, 0), True, kernels)
@@ -111,8 +119,8 @@ def test_weight_decay_is_of_weights_alone(kernels: Kernels) -> None:
 
 
 def test_label_smoothing_spreads_the_target() -> None:
-    # The gradient of fc3's bias is the mean of softmax less target; smoothing takes 0.5 from each one-hot target and
-    # gives 0.05 to every class.
+    # The gradient of fc3's bias is the mean of the softmax minus the target. Smoothing takes 0.5 from each one-hot
+    # target and gives 0.05 to every class.
     smoothed, sharp = step_of(Recipe(1, 0, label_smoothing=0.5)), step_of(Recipe(1, 0))
     one_hot = np.eye(10)[SPLIT.labels[:4]].mean(axis=0)
     difference = smoothed.fc3.bias.asnumpy() - sharp.fc3.bias.asnumpy()
@@ -127,7 +135,7 @@ def test_rates_follow_the_schedule() -> None:
     assert history.loss[1] != constant.loss[1]
 
 
-def test_averages_are_what_is_returned() -> None:
+def test_the_averages_are_returned() -> None:
     # After each step, average = 0.5 * average + 0.5 * weights, from the initial weights on.
     weights: list[dict[str, np.ndarray]] = []
 
@@ -146,7 +154,7 @@ def test_averages_are_what_is_returned() -> None:
 
 @pytest.mark.parametrize("ema_decay", [0, 0.5])
 def test_validation_after_each_epoch(ema_decay: float) -> None:
-    # With 0.5 it is of the averages, which are what training then goes on without.
+    # With 0.5, the averages are validated, and then the training continues with its own weights.
     trained = network()
     history = train(trained, batches(2), Recipe(0.01, 0.9, ema_decay=ema_decay), validation=SPLIT)
     plain = train(network(), batches(2), Recipe(0.01, 0.9))
@@ -174,11 +182,11 @@ def test_mixed_precision_is_applied() -> None:
     assert half.loss[-1] != full.loss[-1]
 
 
-def test_mixed_precision_is_of_convolutions_and_fully_connected_layers() -> None:
+def test_only_convolutions_and_fully_connected_layers_have_mixed_precision() -> None:
     trained = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1, kernels=HALF)
     for number, layer in enumerate(CONVOLUTIONS, 1):
-        channels = layer.out_channels
         convolution, normalisation = getattr(trained, f"conv{number}"), getattr(trained, f"bn{number}")
+        channels = convolution.out_channels
         pool = getattr(trained, f"block{number}").pool
         maps = ms.ops.ones((2, convolution.in_channels, 15, 15))
         assert convolution(maps).dtype == ms.float16
@@ -191,7 +199,7 @@ def test_mixed_precision_is_of_convolutions_and_fully_connected_layers() -> None
 
 @pytest.fixture
 def sunk_datasets(monkeypatch: pytest.MonkeyPatch) -> list[ms.dataset.Dataset]:
-    """The datasets that were sunk; in the place of the device's queue, which the CPU has not, they are read here."""
+    """The datasets that were sunk. The CPU has no queue for them, so they are read here."""
     sunk: list[ms.dataset.Dataset] = []
 
     def data_sink(function: Callable[..., ms.Tensor], dataset: ms.dataset.Dataset) -> Callable[[], ms.Tensor]:
@@ -204,7 +212,7 @@ def sunk_datasets(monkeypatch: pytest.MonkeyPatch) -> list[ms.dataset.Dataset]:
 
 
 @pytest.mark.parametrize("dropout_rate", [0, 0.5])
-def test_sunk_data_train_alike(dropout_rate: float, sunk_datasets: list[ms.dataset.Dataset]) -> None:
+def test_sunk_data_give_the_same_training(dropout_rate: float, sunk_datasets: list[ms.dataset.Dataset]) -> None:
     plain, sunk = network(dropout_rate), network(dropout_rate)
     recipe = Recipe(0.01, 0.9, lr_schedule="cosine", ema_decay=0.5)
     expected = train(plain, batches(2, dropout_rate=dropout_rate), recipe)
@@ -216,7 +224,7 @@ def test_sunk_data_train_alike(dropout_rate: float, sunk_datasets: list[ms.datas
     np.testing.assert_array_equal(sunk.conv2.weight.asnumpy(), plain.conv2.weight.asnumpy())
 
 
-def test_sunk_data_start_at_any_step(sunk_datasets: list[ms.dataset.Dataset]) -> None:
+def test_sunk_data_can_start_at_any_step(sunk_datasets: list[ms.dataset.Dataset]) -> None:
     rates = np.full(6, 0.1, np.float32)
     step = Step(network(), Recipe(0.1, 0.9))
     data = batches(2)
@@ -247,7 +255,7 @@ def test_mindspores_callbacks_are_called(capsys: pytest.CaptureFixture[str]) -> 
     assert "epoch: 2 step: 3, loss is 2." in capsys.readouterr().out
 
 
-def test_weights_that_are_lost_are_found_though_the_loss_is_not() -> None:
+def test_weights_that_are_nan_are_detected_although_the_loss_is_finite() -> None:
     trained = network()
     weight = trained.conv3.weight.asnumpy()
     weight[0] = np.nan
@@ -259,7 +267,7 @@ def test_weights_that_are_lost_are_found_though_the_loss_is_not() -> None:
     assert np.isfinite(losses).all()
 
 
-def test_asked_to_stop() -> None:
+def test_a_request_to_stop() -> None:
     answers: Iterator[bool] = iter([False, True])
     with pytest.raises(Stopped, match=r"stopped after epoch 1 step 2$"):
         train(network(), batches(), Recipe(0.01, 0.9), stop=lambda: next(answers))

@@ -18,7 +18,7 @@ from tests.conftest import one_line
 Array = NDArray[Any]
 
 RATE = 0.25
-"""Dropout of the fixture `network`."""
+"""The dropout rate of the fixture `network`."""
 
 
 def shapes(features: int, classes: int) -> dict[str, tuple[int, ...]]:
@@ -56,7 +56,7 @@ def values(network: Any) -> dict[str, Array]:
 
 @contextmanager
 def inputs_of(*layers: Any) -> Iterator[list[Array]]:
-    """Collect what each of the layers is given."""
+    """Collect the inputs of each layer."""
     seen: list[Array] = []
     handles = [layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].asnumpy())) for layer in layers]
     try:
@@ -150,7 +150,7 @@ def test_images_are_normalised_and_resized(network: Any) -> None:
 
 
 @pytest.mark.parametrize("keep", [None, masks(2)], ids=["all kept", "dropout"])
-def test_logits_are_those_of_numpy(keep: NDArray[np.bool_] | None, network: Any) -> None:
+def test_logits_agree_with_numpy(keep: NDArray[np.bool_] | None, network: Any) -> None:
     raw = images(2)
     before = {name: value.copy() for name, value in values(network).items()}
     rng = np.random.default_rng(9)
@@ -207,7 +207,7 @@ def test_the_seed_decides_the_weights(network: Any) -> None:
         assert not np.array_equal(other[name], value), name
 
 
-def test_batch_normalisation_stands_between_convolution_and_relu() -> None:
+def test_batch_normalisation_is_between_convolution_and_relu() -> None:
     normalised = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
     expected = {name: shape for name, shape in shapes(256, 10).items() if not re.match(r"conv\d.bias", name)}
     for number, channels in enumerate((96, 256, 384, 384, 256), 1):

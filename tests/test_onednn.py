@@ -1,4 +1,4 @@
-"""The binding to oneDNN: what it finds, computes and refuses. The layers made of it have a file of their own."""
+"""The binding to oneDNN: what it finds, computes and refuses. test_kernels.py has the tests of the layers."""
 
 import importlib.metadata
 import re
@@ -47,7 +47,7 @@ def test_without_the_wheel_there_is_none(without_wheel: None) -> None:
         onednn.version()
 
 
-def test_a_library_that_cannot_be_loaded_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_cannot_be_loaded_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "libdnnl.so"
     broken.write_bytes(b"no library")
     monkeypatch.setattr(onednn, "find_library", lambda: broken)
@@ -95,7 +95,7 @@ def test_buffers_are_aligned() -> None:
     assert all(Memory(Layout.plain((size,)))._array.ctypes.data % 64 == 0 for size in (1, 3, 1000, 100_000))
 
 
-def test_layouts_are_compared_by_what_they_say() -> None:
+def test_layouts_are_compared_by_value() -> None:
     assert Layout.plain((2, 3)) == Layout.plain((2, 3))
     assert Layout.plain((2, 3)) != Layout.plain((3, 2))
     assert Layout.plain((2, 3)) != "a layout"
@@ -151,7 +151,7 @@ def in_thread(work: Callable[[], None]) -> None:
     thread.join()
 
 
-def test_threads_are_those_that_were_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     library = onednn._library()
     monkeypatch.setattr(library, "omp_set_num_threads", seen.append, raising=False)

@@ -144,7 +144,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
 
 @pytest.fixture
 def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the repository's params.yaml has; the working directory is an empty one."""
+    """The values of the repository's params.yaml. The working directory is an empty one."""
     monkeypatch.chdir(tmp_path)
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     return loaded
@@ -163,8 +163,8 @@ def refused(values: object) -> "pytest.ExceptionInfo[InputError]":
 
 def test_the_repositorys_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    given = params.read()
-    assert given.model_dump() == yaml.safe_load(params.PATH.read_text(encoding="utf-8"))
+    config = params.read()
+    assert config.model_dump() == yaml.safe_load(params.PATH.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("section", "key", "value", "allowed"), REFUSED)
@@ -182,7 +182,7 @@ def test_every_parameter_has_a_refused_value() -> None:
 
 
 @pytest.mark.parametrize(("section", "key", "value"), ACCEPTED)
-def test_a_right_value_is_read_as_it_is(section: str, key: str, value: object, values: dict[str, Any]) -> None:
+def test_a_valid_value_is_read_unchanged(section: str, key: str, value: object, values: dict[str, Any]) -> None:
     values[section][key] = value
     write(values)
     assert getattr(getattr(params.read(), section), key) == value
@@ -208,7 +208,7 @@ def test_a_missing_section_is_refused(section: str, values: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("value", [None, 3, "text", ["urls"]])
-def test_a_section_that_is_no_mapping_is_refused(section: str, value: object, values: dict[str, Any]) -> None:
+def test_a_section_that_is_not_a_mapping_is_refused(section: str, value: object, values: dict[str, Any]) -> None:
     keys = ", ".join(values[section])
     values[section] = value
     one_line(refused(values), f"params.yaml: {section} is {value!r}, expected the keys {keys}")
@@ -224,29 +224,27 @@ def test_a_section_that_is_no_mapping_is_refused(section: str, value: object, va
         ("run", "log_step", "log_steps"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_one_meant(
-    section: str, key: str, hint: str, values: dict[str, Any]
-) -> None:
+def test_a_key_like_an_unknown_one_is_suggested(section: str, key: str, hint: str, values: dict[str, Any]) -> None:
     known = ", ".join(values[section])
     values[section][key] = 3
     one_line(refused(values), f"{section}.{key} is 3", f"(did you mean {hint}?)", f"expected {known}")
 
 
-def test_an_unknown_key_like_none_has_no_hint(values: dict[str, Any]) -> None:
+def test_an_unknown_key_unlike_any_other_has_no_hint(values: dict[str, Any]) -> None:
     values["train"]["zzz"] = 3
     caught = refused(values)
     one_line(caught, "train.zzz is 3", "no such key")
     assert "did you mean" not in str(caught.value)
 
 
-def test_an_unknown_section_is_refused_with_the_one_meant(values: dict[str, Any]) -> None:
+def test_a_section_like_an_unknown_one_is_suggested(values: dict[str, Any]) -> None:
     values["trian"] = {"seed": 1}
     one_line(refused(values), "params.yaml: trian is", "(did you mean train?)", "data, model, train, evaluate, run")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "text\n", "3\n"])
 @pytest.mark.usefixtures("values")
-def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(text: str) -> None:
     params.PATH.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         params.read()
@@ -255,14 +253,14 @@ def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("data", [b"train: [1,\n", b"a: b: c\n", b"\ttrain: 1\n", b"\xff\xfe\x00"])
 @pytest.mark.usefixtures("values")
-def test_a_file_that_is_no_yaml_is_refused(data: bytes) -> None:
+def test_a_file_that_is_not_yaml_is_refused(data: bytes) -> None:
     params.PATH.write_bytes(data)
     with pytest.raises(InputError) as caught:
         params.read()
-    one_line(caught, "params.yaml is no YAML")
+    one_line(caught, "params.yaml is not valid YAML")
 
 
-def test_no_secret_is_told(values: dict[str, Any]) -> None:
+def test_no_secret_is_shown(values: dict[str, Any]) -> None:
     values["data"]["urls"] = [{"a": "http://me:hush@example.org/a b?token=hush"}]
     one_line(refused(values), "http://***@example.org/a b?***")
     values["data"]["urls"] = "http://me:hush@example.org/a"
@@ -279,11 +277,11 @@ def test_no_secret_is_told(values: dict[str, Any]) -> None:
     ],
 )
 @pytest.mark.usefixtures("values")
-def test_a_file_that_is_no_yaml_is_refused_without_its_secrets(text: str) -> None:
+def test_a_file_that_is_not_yaml_is_refused_without_its_secrets(text: str) -> None:
     params.PATH.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         params.read()
-    one_line(caught, "params.yaml is no YAML")
+    one_line(caught, "params.yaml is not valid YAML")
     assert "hush" not in str(caught.value)
 
 
@@ -375,7 +373,7 @@ def test_the_file_is_read_as_dvc_reads_it(values: dict[str, Any]) -> None:
         params.read()
 
 
-def test_a_key_that_is_no_text_is_refused(values: dict[str, Any]) -> None:
+def test_a_key_that_is_not_a_text_is_refused(values: dict[str, Any]) -> None:
     one_line(refused(values | {1: 2}), "params.yaml: 1 is", "no such key")
     values["train"][3] = 4
     one_line(refused(values), "params.yaml: train.3 is", "no such key")
@@ -390,7 +388,7 @@ def test_no_field_has_a_default_and_each_says_what_is_allowed(section: str) -> N
         assert field.description, key
 
 
-def test_named_values_stand_in_the_library_alone() -> None:
+def test_named_values_are_defined_only_in_the_library() -> None:
     code = Path(params.__file__).read_text(encoding="utf-8")
     for choice in (DeviceTarget, ChosenAmpLevel, Flip, WeightInit, Schedule):
         names = {name for name in get_args(choice) if name not in ("auto", "default", "random")}
@@ -400,18 +398,18 @@ def test_named_values_stand_in_the_library_alone() -> None:
 
 def test_parameters_cannot_be_changed(values: dict[str, Any]) -> None:
     write(values)
-    given = params.read()
+    config = params.read()
     with pytest.raises(ValueError, match="frozen"):
-        given.train.seed = 2
+        config.train.seed = 2
 
 
 def flags(section: str, *arguments: str) -> argparse.Namespace:
     return zoo_flags.parse(argparse.ArgumentParser(allow_abbrev=False), section, arguments)
 
 
-def test_no_flag_overrides_nothing() -> None:
+def test_without_flags_nothing_is_overridden() -> None:
     parsed = flags("train")
-    assert parsed.given is False
+    assert parsed.any_given is False
     assert parsed.overrides == {}
     assert parsed.data_path is None
 
@@ -419,8 +417,8 @@ def test_no_flag_overrides_nothing() -> None:
 @pytest.mark.parametrize(
     "arguments", [("--data_path", "a"), ("--ckpt_path", "b"), ("--batch_size", "7"), ("--device_target", "CPU")]
 )
-def test_any_flag_is_given(arguments: tuple[str, ...]) -> None:
-    assert flags("evaluate", *arguments).given is True
+def test_any_flag_counts_as_given(arguments: tuple[str, ...]) -> None:
+    assert flags("evaluate", *arguments).any_given is True
 
 
 @pytest.mark.parametrize("section", ["train", "evaluate"])
@@ -450,7 +448,7 @@ def test_the_zoos_flags_override_the_parameters(section: str, values: dict[str, 
         ("--device_target", "a: b: c", ("device_target", DEVICE)),
     ],
 )
-def test_flags_are_checked_as_the_parameters(
+def test_flags_are_checked_like_parameters(
     flag: str, text: str, parts: tuple[str, ...], values: dict[str, Any]
 ) -> None:
     write(values)
@@ -460,7 +458,7 @@ def test_flags_are_checked_as_the_parameters(
 
 
 @pytest.mark.parametrize("arguments", [("--learning_rate", "1"), ("--batch", "3"), ("extra",)])
-def test_a_flag_the_zoo_has_not_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_unknown_to_the_zoo_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         flags("train", *arguments)
     assert caught.value.code == 2

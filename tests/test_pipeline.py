@@ -1,4 +1,4 @@
-"""The pipeline as a user runs it: a repository of its own, DVC, an archive served on loopback."""
+"""The pipeline as a user runs it: in a repository of its own, with DVC, and with an archive from a local server."""
 
 import json
 import shutil
@@ -12,24 +12,27 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from PIL import Image
 
 from tests import workspaces
-from tests.workspaces import ROOT, change, run
+from tests.trainings import duplicate, without_times
+from tests.workspaces import ROOT, change, read_json, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
 STAGES = ("download", "verify", "train", "evaluate", "report", "export")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def served(module_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a real HTTP server, and the folder that it serves."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    folder = tmp_path_factory.mktemp("served")
+    folder = module_path / "served"
+    folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", folder
@@ -37,10 +40,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 
 @pytest.fixture(scope="module")
-def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose pipeline has run once, with all that came of it committed."""
+def original(served: tuple[str, Path], module_path: Path) -> Path:
+    """A repository whose pipeline has run once, with its results committed."""
     address, served_folder = served
-    folder = workspaces.repository(tmp_path_factory.mktemp("project") / "alexnet")
+    folder = workspaces.repository(module_path / "project" / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
     digest = md5(Path(archive).read_bytes(), usedforsecurity=False).hexdigest()
     change(folder, data={"urls": [f"{address}/cifar-10-binary.tar.gz"], "md5": digest})
@@ -52,18 +55,19 @@ def original(served: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def project(original: Path, tmp_path: Path) -> Path:
-    """A copy of that repository to do anything to."""
-    return Path(shutil.copytree(original, tmp_path / "alexnet", symlinks=True))
+    """A copy of that repository, which the test may change."""
+    return duplicate(original, tmp_path)
 
 
 def ran(output: str) -> list[str]:
-    """The stages whose commands were run."""
+    """Return the stages whose commands were run."""
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
 def changed(folder: Path) -> set[str]:
-    """The stages that `dvc repro` would find changed before it runs any."""
-    return set(json.loads(run(folder, "dvc", "status", "--json")))
+    """Return the stages that are changed before `dvc repro` runs any of them."""
+    with Repo(str(folder)) as repo:  # as `dvc status`, without starting a process
+        return {name.rpartition(":")[2] for name in repo.status()}
 
 
 def metrics(folder: Path, name: str) -> dict[str, Any]:
@@ -110,8 +114,16 @@ def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
     assert run(original, "git", "status", "--short") == ""
 
 
+def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
+    before = (project / "dvc.lock").read_text(encoding="utf-8")
+    output = run(project, "dvc", "repro", "--force")
+    assert "epoch: 2 step: 5, loss is" in output, "it must train, not take the result from the run cache"
+    after = (project / "dvc.lock").read_text(encoding="utf-8")
+    assert without_times(after) == without_times(before)
+
+
 def test_only_headlines_are_metrics(original: Path) -> None:
-    shown = json.loads(run(original, "dvc", "metrics", "show", "--json"))
+    shown = read_json(original, "dvc", "metrics", "show", "--json")
     assert set(shown[""]["data"]) == {"metrics/train.json", "metrics/eval.json"}
 
 
@@ -163,14 +175,7 @@ def test_code_changes_the_stages_that_use_it(file: str, stages: set[str], projec
     assert changed(project) == stages
 
 
-def test_learning_rate_reruns_train_and_what_follows(project: Path) -> None:
-    before = metrics(project, "train")["train_loss"]
-    change(project, train={"learning_rate": 0.05})
-    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
-    assert metrics(project, "train")["train_loss"] != before
-
-
-def test_evaluate_batch_size_reruns_evaluate_alone_and_changes_no_figure(project: Path) -> None:
+def test_evaluate_batch_size_reruns_only_evaluate_and_changes_no_figure(project: Path) -> None:
     before = metrics(project, "eval")
     change(project, evaluate={"batch_size": 7})
     assert ran(run(project, "dvc", "repro")) == ["evaluate", "report"]
@@ -190,7 +195,7 @@ def test_deps_are_the_modules_that_a_stage_imports(stage: str) -> None:
     modules = {module for module in imported if module.name != "__init__.py"}
     for dep in deps:
         assert any(module.is_relative_to(dep) for module in modules), f"{dep} is not used"
-    # What can only refuse or mask a value, with what only it imports, is no dep; nor are the packages (see dvc.yaml).
+    # Code that can only refuse or mask a value, and code that only it imports, is not a dep; see dvc.yaml.
     free = {
         Path("stages/params.py"),
         Path("alexnet/model/registry.py"),
@@ -214,12 +219,13 @@ def test_the_code_deps_are_few() -> None:
 def test_metrics_diff_between_branches(project: Path) -> None:
     run(project, "git", "checkout", "--quiet", "-b", "faster")
     change(project, train={"learning_rate": 0.05})
-    run(project, "dvc", "repro")
+    assert ran(run(project, "dvc", "repro")) == ["train", "evaluate", "report", "export"]
     workspaces.commit(project)
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "faster"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "faster")
     loss = difference["metrics/train.json"]["train_loss"]
     assert loss["new"] == metrics(project, "train")["train_loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
+    assert loss["diff"] != 0
 
 
 def test_an_experiment_changes_a_parameter(project: Path) -> None:
@@ -233,7 +239,7 @@ def test_an_experiment_changes_a_parameter(project: Path) -> None:
     curve = (project / "dvclive" / "plots" / "metrics" / "eval" / "accuracy.tsv").read_text(encoding="utf-8")
     assert [row.split("\t")[0] for row in curve.splitlines()] == ["step", "4", "8"]
     assert float(curve.split()[-1]) == pytest.approx(train["validation_accuracy"])
-    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", "two"))
+    difference = read_json(project, "dvc", "metrics", "diff", "--json", "main", "two")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
 
@@ -252,7 +258,7 @@ def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
 
 
 def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
-    # It must run the code of its own copy: the commit's, not what the workspace has turned into meanwhile.
+    # The experiment must run the code of its own copy, not that of the workspace, which has changed in the meantime.
     run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
     (project / "alexnet" / "training" / "loop.py").write_text("raise SystemExit('the code of the workspace was run')\n")
     run(project, "dvc", "queue", "start")
@@ -266,11 +272,11 @@ def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path)
     run(project, "dvc", "get", ".", "report", "--rev", "temporary", "--out", "shown")
     assert f"<code>{commit}</code>" in (project / "shown" / "index.html").read_text(encoding="utf-8")
     for name in ("queued", "temporary"):
-        assert json.loads(run(project, "dvc", "metrics", "diff", "--json", "main", name))["metrics/train.json"]
+        assert read_json(project, "dvc", "metrics", "diff", "--json", "main", name)["metrics/train.json"]
 
 
 def test_plots_have_titles_and_axes(original: Path) -> None:
-    plots = json.loads(run(original, "dvc", "plots", "diff", "--json", "HEAD"))["data"]
+    plots = read_json(original, "dvc", "plots", "diff", "--json", "HEAD")["data"]
     axes = {
         "Loss": ("step", "cross entropy"),
         "Accuracy": ("step", "accuracy"),
@@ -287,15 +293,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
             assert f'"title": "{label}"' in content
 
 
-def test_generated_data_is_said_in_the_metrics(tmp_path: Path) -> None:
-    folder = workspaces.repository(tmp_path / "alexnet")
-    run(folder, "dvc", "exp", "run", "-S", "data.urls=[generated]", "-S", "data.md5=c32a1d4ab5d03f1284b67883e8d87530")
-    assert metrics(folder, "data")["generated"] is True
-    assert metrics(folder, "train")["generated"] is True
-    assert metrics(folder, "eval")["generated"] is True
-
-
-def test_no_network_is_one_line_with_two_ways_on(project: Path) -> None:
+def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
     change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
     output = run(project, "dvc", "repro", code=255)
     assert output.count("http://127.0.0.1:9/cifar-10-binary.tar.gz: Connection refused") == 1

@@ -1,4 +1,4 @@
-"""`python -m alexnet predict` as users run it, beside nothing but the library."""
+"""`python -m alexnet predict` as users run it, in a folder that has only the library."""
 
 import json
 import os
@@ -29,15 +29,16 @@ READ = ", ".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
+def network(narrow_network: Any) -> Any:
     return varied(10, 67, 67)
 
 
 @pytest.fixture(scope="module")
-def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the library, a model at the usual place and one as the zoo's, three images and other files."""
-    folder = tmp_path_factory.mktemp("predict")
+def folder(network: Any, module_path: Path) -> Path:
+    """A folder with the library, a model at the usual path, one like the zoo's, three images and other files."""
+    folder = module_path
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
+    workspaces.make_narrow(folder)
     save_weights(network, folder / "models" / "alexnet.ckpt")
     ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
     for number, image in enumerate(IMAGES):
@@ -49,17 +50,17 @@ def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(network: Any) -> list[dict[str, float]]:
-    """Of each image its three likeliest classes, from the evaluation's logits."""
+    """The three likeliest classes of each image, from the logits of the evaluation."""
     answers = softmax(logits_of(network, IMAGES, 3))
     order = np.argsort(-answers, axis=1)[:, :3]
     assert len(np.unique(order[:, 0])) > 1
     return [{CLASS_NAMES[i]: float(row[i]) for i in best} for row, best in zip(answers, order, strict=True)]
 
 
-def predict(folder: Path, *arguments: str | bytes, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def predict(folder: Path, *arguments: str | bytes, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "alexnet", "predict", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=workspaces.environment(), input=given, capture_output=True, timeout=300, check=False
+        command, cwd=folder, env=workspaces.environment(), input=stdin, capture_output=True, timeout=300, check=False
     )
 
 
@@ -68,36 +69,36 @@ def line(name: str, classes: dict[str, float]) -> str:
 
 
 def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, float]]) -> None:
-    done = predict(folder, "0.png", "1.png", "2.png")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
+    result = predict(folder, "0.png", "1.png", "2.png")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
 
 
-def test_what_is_no_image_is_told_and_the_others_are_answered(folder: Path, expected: list[dict[str, float]]) -> None:
+def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["none.png", "0.png", "notes.txt", "models", "cut.png", "-", "a\n\x1b\udcff.png", "2.png"]
     shutil.copy(folder / "2.png", folder / "a\n\x1b\udcff.png")
-    done = predict(folder, *map(os.fsencode, names), given=(folder / "1.png").read_bytes())
+    result = predict(folder, *map(os.fsencode, names), stdin=(folder / "1.png").read_bytes())
     (folder / "a\n\x1b\udcff.png").unlink()
-    assert done.returncode == 2
+    assert result.returncode == 2
     answers = [line("0.png", expected[0]), line("-", expected[1]), line("a\\n\\x1b\\udcff.png", expected[2])]
     answers.append(line("2.png", expected[2]))
-    assert done.stdout.decode().splitlines() == answers
-    assert done.stderr.decode().splitlines() == [
+    assert result.stdout.decode().splitlines() == answers
+    assert result.stderr.decode().splitlines() == [
         "ERROR: none.png: cannot be read: No such file or directory",
-        "ERROR: notes.txt: no image of a format that is read (" + READ + ")",
+        "ERROR: notes.txt: not an image in a supported format (" + READ + ")",
         "ERROR: models: cannot be read: Is a directory",
-        "ERROR: cut.png: an image that cannot be read: Truncated File Read",
+        "ERROR: cut.png: the image cannot be read: Truncated File Read",
     ]
 
 
 def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dict[str, float]]) -> None:
     names = ["0.png", "notes.txt", "1.png", "none.png", "\x1b\n\udcff.png"]
-    done = predict(folder, "--json", *map(os.fsencode, names))
-    assert done.returncode == 2
-    assert b"\\ud" not in done.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
-    document = json.loads(done.stdout)
+    result = predict(folder, "--json", *map(os.fsencode, names))
+    assert result.returncode == 2
+    assert b"\\ud" not in result.stdout.replace(b"\\\\", b""), "no half of a surrogate pair"
+    document = json.loads(result.stdout)
     assert document["failures"] == [
-        {"image": "notes.txt", "error": "no image of a format that is read (" + READ + ")"},
+        {"image": "notes.txt", "error": "not an image in a supported format (" + READ + ")"},
         {"image": "none.png", "error": "cannot be read: No such file or directory"},
         {"image": "\x1b\n\\udcff.png", "error": "cannot be read: No such file or directory"},
     ]
@@ -115,10 +116,10 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         file.write((folder / "0.png").read_bytes())
     command = [sys.executable, "-m", "alexnet", "predict", "--model", "zoo.ckpt", *size, f"/dev/fd/{pipe}"]
     options: dict[str, Any] = {"cwd": folder, "env": workspaces.environment(), "capture_output": True, "text": True}
-    done = subprocess.run(command, pass_fds=[pipe], timeout=300, check=False, **options)
+    result = subprocess.run(command, pass_fds=[pipe], timeout=300, check=False, **options)
     os.close(pipe)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
 
 
 def test_closed_standard_input_and_output_are_no_bug(folder: Path) -> None:
@@ -138,18 +139,18 @@ def test_closed_standard_input_and_output_are_no_bug(folder: Path) -> None:
     [
         (["--model", "none.ckpt"], ["no checkpoint at none.ckpt", "train first"]),
         (["--model", "zoo.ckpt"], ["zoo.ckpt does not say", "image_height and image_width"]),
-        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (4096, 256)"]),
+        (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (64, 32)"]),
         (["--image_width", "227"], ["image_width is 227, but models/alexnet.ckpt says 67"]),
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
     ],
 )
-def test_a_model_that_cannot_be_asked_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
-    done = predict(folder, "0.png", "--json", *arguments)
-    assert (done.returncode, done.stdout) == (2, b"")
-    (told,) = done.stderr.decode().splitlines()
-    assert told.startswith("ERROR: ")
+def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
+    result = predict(folder, "0.png", "--json", *arguments)
+    assert (result.returncode, result.stdout) == (2, b"")
+    (message,) = result.stderr.decode().splitlines()
+    assert message.startswith("ERROR: ")
     for part in parts:
-        assert part in told
+        assert part in message
 
 
 def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
@@ -162,10 +163,10 @@ def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
     assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
 
 
-def test_an_answer_that_is_nan_is_refused(network: Any) -> None:
+def test_an_output_that_is_nan_is_refused(network: Any) -> None:
     huge = varied(10, 67, 67)
-    huge.fc2.weight.set_data(ms.Tensor(np.full((4096, 4096), 3e38, np.float32)))
-    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 2048))))
+    huge.fc2.weight.set_data(ms.Tensor(np.full(huge.fc2.weight.shape, 3e38, np.float32)))
+    huge.fc3.weight.set_data(ms.Tensor(np.tile(np.array([3e38, -3e38], np.float32), (10, 32))))
     with pytest.raises(InputError) as caught:
         likeliest(Classifier(huge), np.full((32, 32, 3), 99, np.uint8), 3)
     one_line(caught, "NaN")

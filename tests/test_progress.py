@@ -1,4 +1,4 @@
-"""What a person sees of a training."""
+"""The progress of a training on the screen."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ HISTORY.record(1, {"validation_loss": 1.25, "validation_accuracy": 0.625})
 
 
 def play(callback: Progress, first: int) -> None:
-    """Call a callback as a training of two epochs of three steps of ten images does that resumes after `first`."""
+    """Call a callback like a training of two epochs of three steps of ten images that resumes after `first` steps."""
     context = _InternalCallbackParam(
         epoch_num=2, batch_num=3, batch_size=10, cur_epoch_num=first // 3, cur_step_num=first, history=HISTORY
     )
@@ -39,7 +39,7 @@ def play(callback: Progress, first: int) -> None:
                 callback.on_train_epoch_end(run)
 
 
-def test_a_line_every_so_many_steps(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_every_few_steps(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "alexnet")
     play(Progress(4), 0)
     lines = [line for line in caplog.messages if line.startswith("epoch: ")]
@@ -48,7 +48,7 @@ def test_a_line_every_so_many_steps(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_line_for_each_epoch(first: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The clock is looked at when the training begins and when an epoch ends: two seconds a step here.
+    # The clock is read when the training begins and when an epoch ends. A step takes two seconds here.
     times = iter([10.0, 10.0 + 2 * (3 - first), 16.0 + 2 * (3 - first)])
     monkeypatch.setattr(time, "monotonic", lambda: next(times))
     caplog.set_level(logging.INFO, "alexnet")

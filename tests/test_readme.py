@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell people to type."""
+"""The commands and links in README.md and docs/."""
 
 import itertools
 import re
@@ -21,10 +21,10 @@ TYPED = sorted(
 )
 EXPERIMENTS = [line for line in TYPED if line.startswith("dvc exp run")]
 WALKED = {line for line, _ in commands(section(HOUR))}
-"""What test_the_hour_of_the_readme_loses_nothing runs."""
+"""The commands that test_the_hour_of_the_readme_loses_nothing runs."""
 
 RUN_BY = {
-    r"dvc exp run( .*)?": "test_readme.py::test_an_experiment_sets_parameters_that_there_are",
+    r"dvc exp run( .*)?": "test_readme.py::test_an_experiment_sets_parameters_that_exist",
     r"dvc (params|metrics) diff( main .*)?": "test_pipeline.py::test_metrics_diff_between_branches",
     r"dvc plots diff main my-branch": "test_pipeline.py::test_plots_have_titles_and_axes",
     r"dvc get \. report --rev .*": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
@@ -39,18 +39,18 @@ RUN_BY = {
     r"python -m alexnet predict [^-]*": "test_predict.py::test_the_three_likeliest_classes",
     r"python -m alexnet predict( --json.*)?": "test_predict.py::test_json_is_one_document_with_the_failures",
     r"python -m benchmarks .*": "test_benchmarks.py::test_options_choose_what_is_measured",
-    r"make demo": "test_experiments.py::test_the_demo_ends_with_what_came_of_it",
+    r"make demo": "test_experiments.py::test_the_demo_ends_with_its_result",
     r"make recipe( NAME=.*)?": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
     r"make seeds NAME=.*": "test_experiments.py::test_seeds",
-    r"make compare ALL=1": "test_experiments.py::test_the_table_has_what_is_queued_and_tells_of_older_commits",
+    r"make compare ALL=1": "test_experiments.py::test_the_table_has_queued_experiments_and_counts_older_ones",
     r"make (bench|test|repro)": "test_readme.py::test_a_target_is_in_the_makefile",
     r"make": "test_readme.py::test_a_target_is_in_the_makefile",
 }
-"""By what a command is, the test that runs it or one like it."""
+"""For each kind of command, the test that runs it or a similar one."""
 
 
 def settings(command: str) -> dict[str, dict[str, Any]]:
-    """The values that the -S of a command set, by section; of several values, the first."""
+    """Return the values that a command sets with -S, by section; the first one if there are several."""
     found: dict[str, dict[str, Any]] = {}
     for flag, text in itertools.pairwise(shlex.split(command)):
         if flag == "-S" and "=" in text:
@@ -62,7 +62,7 @@ def settings(command: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("command", EXPERIMENTS)
-def test_an_experiment_sets_parameters_that_there_are(
+def test_an_experiment_sets_parameters_that_exist(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
@@ -86,7 +86,7 @@ def test_a_target_is_in_the_makefile(target: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"make \w+ NAME=([\w-]+)", " ".join(TYPED)))))
-def test_a_recipe_is_there(name: str) -> None:
+def test_a_recipe_exists(name: str) -> None:
     assert (ROOT / "recipes" / f"{name}.yaml").is_file()
 
 
@@ -103,7 +103,7 @@ def test_the_two_languages_have_the_same_commands() -> None:
 
 
 def anchor(heading: str) -> str:
-    """Return the fragment that a hosted forge gives a heading."""
+    """Return the fragment by which a hosted forge links to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -124,5 +124,5 @@ def test_every_document_is_linked_from_the_readme() -> None:
             assert f"](docs/{path.name})" in text
 
 
-def test_the_picture_is_small() -> None:
+def test_the_screenshot_is_small() -> None:
     assert (ROOT / "docs" / "report.png").stat().st_size < 200_000

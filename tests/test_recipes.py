@@ -1,4 +1,4 @@
-"""The files of recipes/: each has values that params.yaml can take, and the zoo's are the zoo's."""
+"""The files of recipes/: their values are valid, and those of zoo.yaml are the model zoo's."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = ["demo", "five-minutes", "hour", "quarter-of-an-hour", "two-hours", "zoo
 
 
 def values(name: str) -> dict[str, dict[str, Any]]:
-    """What a recipe's file says."""
+    """Return the content of a recipe's file."""
     return yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_recipes_that_there_are() -> None:
+def test_the_names_of_the_recipes() -> None:
     assert recipes.names() == NAMES
 
 
@@ -35,10 +35,10 @@ def test_the_recipes_that_there_are() -> None:
 def test_a_recipe_has_only_values_that_are_allowed_and_that_differ(name: str, folder: Path) -> None:
     default = params.read().model_dump()
     change(folder, **values(name))
-    given = params.read().model_dump()
+    config = params.read().model_dump()
     for section, changes in values(name).items():
         for key, value in changes.items():
-            assert given[section][key] == value
+            assert config[section][key] == value
             if name != "zoo":  # which stands whole, whatever the default becomes
                 assert value != default[section][key], f"{section}.{key} is the default"
 
@@ -53,11 +53,11 @@ def test_the_sizes_of_the_short_recipes() -> None:
 
 def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None:
     change(folder, **values("zoo"))
-    given = params.read()
-    model, train = given.model, given.train
+    config = params.read()
+    model, train = config.model, config.train
     assert (model.image_height, model.image_width, model.num_classes) == (227, 227, 10)
     assert (train.epoch_size, train.batch_size) == (30, 32)
-    steps = given.data.train_images // train.batch_size
+    steps = config.data.train_images // train.batch_size
     assert steps == 1562
     assert (train.learning_rate, train.lr_schedule, train.warmup_ratio) == (0.002, "constant", 0)
     assert (train.momentum, train.use_nesterov) == (0.9, False)
@@ -75,13 +75,13 @@ def test_the_zoos_recipe_names_all_that_makes_a_recipe() -> None:
         assert set(values("zoo")[section.__name__.lower()]) == set(section.model_fields) - free
 
 
-def test_what_dvc_is_given() -> None:
+def test_the_arguments_of_dvc() -> None:
     assert recipes.load("hour") == []
     assert recipes.load("two-hours") == ["model.dropout_rate=0.2", "train.epoch_size=16"]
     assert recipes.load("demo")[0] == 'data.urls=["generated"]'
 
 
-@pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is named"), (("week",), "week is no recipe")])
+@pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is given"), (("week",), "there is no recipe week")])
 @pytest.mark.parametrize("command", [("recipe",), ("seeds", "--seeds", "1", "--")])
 def test_an_unknown_recipe_is_one_line(command: tuple[str, ...], arguments: tuple[str, ...], found: str) -> None:
     output = run(ROOT, "python", "-m", "tools", *command, *arguments, code=2)
@@ -94,5 +94,5 @@ def test_without_git_one_line_says_what_is_missing(tmp_path: Path) -> None:
     for command in (("demo",), ("recipe", "hour"), ("seeds", "hour", "--seeds", "1"), ("compare",)):
         output = run(tmp_path, "python", "-m", "tools", *command, code=2)
         assert output.count("\n") == 1
-        assert output.startswith("ERROR: no git commit has this folder's dvc.yaml")
+        assert output.startswith("ERROR: this folder's dvc.yaml is not in a git commit")
         assert "`git init && git add . && git commit -m start`" in output

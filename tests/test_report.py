@@ -1,4 +1,4 @@
-"""The page: what it says, in a real browser, and as the stage writes it."""
+"""The page: its content, its look in a real browser, and the stage that writes it."""
 
 import json
 import re
@@ -36,7 +36,7 @@ FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
 def answers(labels: NDArray[np.int32], right: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
-    """Logits of which about a share `right` is right."""
+    """Return logits of which about the share `right` is right."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(labels), num_classes)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += np.where(rng.random(len(labels)) < right, 6, -6)
@@ -51,7 +51,7 @@ def results(
     validation: bool = False,
     generated: bool = False,
 ) -> Results:
-    """What a run may have come to."""
+    """Return the results of a run."""
     labels = np.arange(images, dtype=np.int32) % 10
     rng = np.random.default_rng(0)
     logits = answers(labels, right, num_classes=num_classes)
@@ -110,9 +110,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(module_path: Path) -> dict[str, Path]:
     """The folder of each case."""
-    folders = {case: tmp_path_factory.mktemp("case") / "report" for case in CASES}
+    folders = {case: module_path / str(number) / "report" for number, case in enumerate(CASES)}
     for case, folder in folders.items():
         write_report(CASES[case], folder)
     return folders
@@ -141,8 +141,8 @@ FIRST_PIXEL = """() => {
 }"""
 
 
-def count_wrong(given: Results) -> int:
-    return int((given.logits.argmax(axis=1) != given.split.labels).sum())
+def count_wrong(case: Results) -> int:
+    return int((case.logits.argmax(axis=1) != case.split.labels).sum())
 
 
 def text(page: Page, folder: Path) -> str:
@@ -329,7 +329,7 @@ def test_the_model_card(written: dict[str, Path]) -> None:
     assert yaml.safe_load(parameters) == case.params
 
 
-def test_the_model_card_of_generated_pictures(written: dict[str, Path]) -> None:
+def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     head, body = front_matter(written["generated, none wrong"])
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
@@ -357,7 +357,7 @@ def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path]
     assert page.locator(".mistakes img").first.get_attribute("alt") == f"Test image {wrong[0]}"
 
 
-def test_generated_pictures_are_said_and_not_compared(written: dict[str, Path], page: Page) -> None:
+def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
     assert page.inner_text("h1") == "AlexNet on generated pictures"
     assert "These are not CIFAR-10" in found
@@ -366,13 +366,13 @@ def test_generated_pictures_are_said_and_not_compared(written: dict[str, Path], 
     assert "0.88512" not in found
 
 
-def test_no_mistake_is_said(written: dict[str, Path], page: Page) -> None:
+def test_the_page_says_that_there_is_no_mistake(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
     assert "There is none: every test image was predicted right." in found
     assert "truck 1 1.000 nothing" in found
 
 
-def test_outputs_that_stand_for_no_class(written: dict[str, Path], page: Page) -> None:
+def test_outputs_without_a_class(written: dict[str, Path], page: Page) -> None:
     page.goto((written["all wrong, twelve outputs, one point"] / "index.html").as_uri())
     assert "Bold:" not in page.inner_text("body")
     predicted = CASES["all wrong, twelve outputs, one point"].logits.argmax(axis=1)
@@ -389,7 +389,7 @@ def test_another_archive_is_to_be_compared_with_care(tmp_path: Path) -> None:
     assert "which is the official one" not in found
 
 
-def test_the_same_bytes_again_and_pictures_beside_the_page(written: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_bytes_again_and_charts_beside_the_page(written: dict[str, Path], tmp_path: Path) -> None:
     write_report(CASES["usual"], tmp_path / "report")
     first, second = (
         {path.name: path.read_bytes() for path in f.iterdir()} for f in (written["usual"], tmp_path / "report")
@@ -405,11 +405,11 @@ def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_pa
     logits = np.full(shape, np.nan if shape == (100, 10) else 0, np.float32)
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), logits=logits), tmp_path / "report")
-    one_line(caught, f"the logits are of shape {shape}", "expected", "(100, 10 or more)", "evaluate again")
+    one_line(caught, f"the logits have the shape {shape}", "expected", "(100, 10 or more)", "run dvc repro evaluate")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_filters_of_no_colour_image_are_refused(tmp_path: Path) -> None:
+def test_filters_without_three_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), filters=np.zeros((8, 1, 5, 5))), tmp_path / "report")
     one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
@@ -429,7 +429,7 @@ def test_class_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0.04, "0.0 s"),
         (59.4, "59.4 s"),
@@ -439,13 +439,15 @@ def test_class_rows() -> None:
         (86_399, "24 h 00 min"),
     ],
 )
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
-@pytest.mark.parametrize(("value", "said"), [(1.0, "> 0.999"), (0.99951, "> 0.999"), (0.9994, "0.999"), (0.1, "0.100")])
-def test_probabilities(value: float, said: str) -> None:
-    assert probability(value) == said
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1.0, "> 0.999"), (0.99951, "> 0.999"), (0.9994, "0.999"), (0.1, "0.100")]
+)
+def test_probabilities(value: float, expected: str) -> None:
+    assert probability(value) == expected
 
 
 @pytest.fixture
@@ -477,8 +479,8 @@ def of(folder: Path) -> dict[str, bytes]:
 def test_the_stage(finished: Path, run: Run) -> None:
     (finished / "mindspore.py").write_text("raise SystemExit('MindSpore was imported')\n", encoding="utf-8")
     change(finished, train={"seed": 31415}, run={"log_steps": 27182})
-    done = run("-m", "stages", "report")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    process = run("-m", "stages", "report")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     first = of(finished)
     assert set(first) == FILES
     page = first["index.html"].decode()
@@ -505,7 +507,7 @@ def test_no_secret_of_a_url_is_on_the_page(tmp_path: Path) -> None:
     assert "hush" not in (tmp_path / "report" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_the_zoos_cost_is_as_counted() -> None:
+def test_the_zoos_cost_is_as_calculated() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 

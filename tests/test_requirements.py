@@ -1,4 +1,4 @@
-"""What is imported is required, and what is required is fixed to a version and to hashes."""
+"""All imported packages are required, and all required packages are locked to versions and hashes."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from tests.workspaces import ROOT
 
 OWN = {"alexnet", "benchmarks", "stages", "tests", "tools"}
 OPTIONAL = {"torch"}
-"""What is only compared with, in a Python of its own."""
+"""Packages that are only used for comparison, in a Python of their own."""
 
 
 def normal(name: str) -> str:
@@ -20,14 +20,14 @@ def normal(name: str) -> str:
 
 
 def required(name: str) -> dict[str, str]:
-    """The names in a file of requirements, and the rest of each line."""
+    """Return the names in a file of requirements, and the rest of each line."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     found = (re.match(r"([\w.-]+)(.*)", line) for line in lines if not line.startswith("-"))
     return {normal(match[1]): match[2] for match in found if match}
 
 
 def imported(*folders: str) -> set[str]:
-    """The packages that the code of some folders imports, but for Python's own and ours."""
+    """Return the packages that the code in some folders imports, except for Python's own and ours."""
     found: set[str] = set()
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

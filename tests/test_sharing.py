@@ -1,4 +1,4 @@
-"""What people do with each other's runs: sweeps, branches, experiments, data and models, through git and DVC."""
+"""Sharing runs through git and DVC: sweeps, branches, experiments, data and models."""
 
 import json
 import re
@@ -13,24 +13,24 @@ from PIL import Image
 from tests import workspaces
 from tests.documents import commands, section
 from tests.test_pipeline import ran
-from tests.workspaces import ROOT, change, run
+from tests.workspaces import ROOT, change, read_json, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
 HOUR = "An hour, step by step"
-"""The heading in README.md over the commands that a test runs one after another."""
+"""The heading in README.md above the commands that a test runs one after another."""
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A repository with two versions of its model, and the bare one that they were pushed to."""
-    parent = tmp_path_factory.mktemp("published")
+def published(module_path: Path) -> tuple[Path, Path]:
+    """A repository with two versions of its model, and the bare repository to which they were pushed."""
+    parent = module_path
     folder, bare = workspaces.repository(parent / "alexnet"), parent / "alexnet.git"
     run(parent, "git", "init", "--quiet", "--bare", "--initial-branch", "main", str(bare))
     run(folder, "git", "remote", "add", "origin", str(bare))
     run(folder, "dvc", "remote", "add", "--default", "storage", str(parent / "storage"))
-    for version, seed in (("v1.0.0", 1), ("v1.1.0", 2)):
+    for version, seed, stages in (("v1.0.0", 1, ()), ("v1.1.0", 2, ("export",))):
         change(folder, train={"seed": seed})
-        run(folder, "dvc", "repro")
+        run(folder, "dvc", "repro", *stages)
         workspaces.commit(folder, version)
         for name in ARTIFACTS:
             run(folder, "git", "tag", "--annotate", f"{name}@{version}", "--message", version)
@@ -53,7 +53,7 @@ def test_the_newest_version_and_an_older_one_are_fetched(
     assert (tmp_path / "older").read_bytes() == (tmp_path / "first").read_bytes()
 
 
-def test_a_version_that_is_not_there(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_missing_version(published: tuple[Path, Path], tmp_path: Path) -> None:
     _, bare = published
     output = run(tmp_path, "dvc", "artifacts", "get", str(bare), "alexnet", "--rev", "v9.0.0", code=1)
     assert "Unable to find artifact" in output
@@ -82,12 +82,12 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.threads=1", "-S", "evaluate.threads=1"]
     run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep)
     run(clone, "dvc", "queue", "start", "-j", "2")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (status := run(clone, "dvc", "queue", "status")).count("Success") < 3:
         assert "Failed" not in status
         assert time.monotonic() < deadline, status
         time.sleep(2)
-    shown = json.loads(run(clone, "dvc", "exp", "show", "--json"))
+    shown = read_json(clone, "dvc", "exp", "show", "--json")
     found = {}
     for revision in next(row for row in shown if row["rev"] != "workspace")["experiments"] or []:
         data = revision["revs"][0]["data"]
@@ -95,7 +95,7 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
         assert 0 <= data["metrics"]["metrics/eval.json"]["data"]["accuracy"] <= 1
     assert set(found) == set(rates)
     run(clone, "dvc", "exp", "branch", found["0.005"], "slower")
-    difference = json.loads(run(clone, "dvc", "metrics", "diff", "--json", "main", "slower"))
+    difference = read_json(clone, "dvc", "metrics", "diff", "--json", "main", "slower")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
 
 
@@ -104,47 +104,47 @@ def hour(tmp_path: Path) -> dict[str, str]:
     """Run README.md's hour in a folder, on drawn pictures; return what each command printed."""
     project, bare = workspaces.repository(tmp_path / "project"), tmp_path / "alexnet.git"
     change(project, data={"urls": ["generated"], "train_images": 300, "test_images": 50})
-    workspaces.commit(project, "drawn pictures")
+    workspaces.commit(project, "Train on generated images")
     run(tmp_path, "git", "clone", "--quiet", "--bare", str(project), str(bare))
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "cat.jpg")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = tester\nemail = tester@example.org\n")
 
-    # The packages are those of this Python, so that `make setup` finds its work done.
+    # The packages of this Python are used, so `make setup` has nothing to do.
     stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
     installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "
-    given = [line for line, _ in commands(section(HOUR))]
+    hour_commands = [line for line, _ in commands(section(HOUR))]
     lines = ["set -e", f"export HOME={tmp_path / 'home'}", "mkdir user", "cd user"]
-    for number, line in enumerate(given):
+    for number, line in enumerate(hour_commands):
         line = line.replace("https://example.org/alexnet.git", str(bare)).replace("cat.jpg", "../../cat.jpg")
         line = line.replace("/path/to/storage", str(tmp_path / "storage"))
         lines.append(f"echo '@@{number}@@'; {installed if line == 'make setup' else ''}{line}")
     parts = re.split(r"^@@(\d+)@@\n", run(tmp_path, "bash", "-c", "\n".join(lines)), flags=re.MULTILINE)
-    printed = {given[int(number)]: text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
-    assert list(printed) == list(dict.fromkeys(given)), "every command was run"
+    printed = {hour_commands[int(number)]: text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
+    assert list(printed) == list(dict.fromkeys(hour_commands)), "every command was run"
     return printed
 
 
 def test_the_hour_of_the_readme_loses_nothing(hour: dict[str, str], tmp_path: Path) -> None:
-    mine, colleague = tmp_path / "user" / "alexnet", tmp_path / "user" / "colleague"
+    user, colleague = tmp_path / "user" / "alexnet", tmp_path / "user" / "colleague"
     assert "train" in ran(hour["make recipe NAME=five-minutes"])
     assert ran(hour["dvc repro"]) == []
     assert ran(hour["dvc exp run evaluate --name mirrored -S evaluate.mirror=true"]) == ["evaluate"]
     assert "slower" in hour["make compare"]
     assert hour["python -m alexnet predict cat.jpg"].count(", ") == 2, "three classes"
 
-    for folder in (mine, colleague):
+    for folder in (user, colleague):
         assert "storage" in run(folder, "dvc", "remote", "list")
         tracked = run(folder, "git", "ls-files").splitlines()
         assert not [name for name in tracked if name.startswith(("dvc_plots", "report-", "report/", ".venv"))]
-    assert run(mine, "git", "status", "--porcelain") == "", "all is committed or ignored"
-    assert run(mine, "git", "status", "--porcelain", "--branch").count("ahead") == 0
-    assert {"five-minutes", "slower"} <= set(run(mine, "dvc", "exp", "list", "--all-commits", "--name-only").split())
+    assert run(user, "git", "status", "--porcelain") == "", "all is committed or ignored"
+    assert run(user, "git", "status", "--porcelain", "--branch").count("ahead") == 0
+    assert {"five-minutes", "slower"} <= set(run(user, "dvc", "exp", "list", "--all-commits", "--name-only").split())
     assert {"slower", "mirrored"} <= set(run(colleague, "dvc", "exp", "list", "--name-only").split())
-    assert "in sync" in run(mine, "dvc", "status", "--cloud")
-    assert (mine / "report-slower" / "index.html").exists()
-    assert (mine / "dvc_plots" / "index.html").exists()
-    trained = run(mine, "git", "show", "HEAD:metrics/timing.json")
-    assert json.loads(trained)["commit"] == run(mine, "git", "rev-parse", "--short", "HEAD~1").strip()
-    assert (tmp_path / "user" / "alexnet.ckpt").read_bytes() == (mine / "models" / "alexnet.ckpt").read_bytes()
+    assert "in sync" in run(user, "dvc", "status", "--cloud")
+    assert (user / "report-slower" / "index.html").exists()
+    assert (user / "dvc_plots" / "index.html").exists()
+    trained = run(user, "git", "show", "HEAD:metrics/timing.json")
+    assert json.loads(trained)["commit"] == run(user, "git", "rev-parse", "--short", "HEAD~1").strip()
+    assert (tmp_path / "user" / "alexnet.ckpt").read_bytes() == (user / "models" / "alexnet.ckpt").read_bytes()

@@ -1,4 +1,4 @@
-"""What the stage makes of its parameters and flags, without training, and where it writes."""
+"""How the stage uses its parameters and flags, without training, and where it writes."""
 
 import inspect
 import json
@@ -74,12 +74,12 @@ def put_training_images(folder: Path) -> None:
 
 
 class Reached(Exception):  # noqa: N818  # how far a test goes
-    """The training would start here."""
+    """Raised where the training would start."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml and training images in `images`, the working directory."""
+    """The working directory, a folder with params.yaml and training images in `images`."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     put_training_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
@@ -87,8 +87,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """What the library's functions were called with, by their names, up to the training, on what says to be a GPU."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """The arguments of the library's functions, by their names, until the training starts, on a pretended GPU."""
     calls: dict[str, dict[str, Any]] = {}
 
     def watch(module: Any, name: str, answer: Any) -> None:
@@ -112,7 +112,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return calls
 
 
-def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, dict[str, Any]]) -> None:
+def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, Any]]) -> None:
     change(folder, **OTHER)
     before = params.read()
     for section, values in OTHER.items():
@@ -120,12 +120,12 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
     with pytest.raises(Reached):
         train.train(before, Path("images"), folder, StopRequest(), ParentWatch())
     model, config, run = OTHER["model"], OTHER["train"], OTHER["run"]
-    assert taken["select"] == {"device_target": "GPU", "threads": 7, "workers": 1}
-    assert {key: taken["hold_out"][key] for key in ("validation_images", "seed")} == {
+    assert calls["select"] == {"device_target": "GPU", "threads": 7, "workers": 1}
+    assert {key: calls["hold_out"][key] for key in ("validation_images", "seed")} == {
         "validation_images": 20,
         "seed": 5,
     }
-    batches = taken["Batches"]
+    batches = calls["Batches"]
     assert len(batches.pop("split")) == 80
     shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
     expected = {key: config[key] for key in shared} | {
@@ -135,10 +135,10 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
         "dropout_shape": (2, 4096),
     }
     assert batches == expected
-    name, arguments = taken["create"]["name"], taken["create"]["arguments"]
+    name, arguments = calls["create"]["name"], calls["create"]["arguments"]
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
-    asked = taken["train"]
+    asked = calls["train"]
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
     assert asked["dataset_sink_mode"] is True, "auto, on a GPU"
@@ -156,26 +156,26 @@ def test_every_parameter_gets_where_it_belongs(folder: Path, taken: dict[str, di
         ({"train": {"validation_images": 0}}, "validation", None),
     ],
 )
-def test_other_values_get_there_too(
-    changes: dict[str, Any], key: str, value: object, folder: Path, taken: dict[str, dict[str, Any]]
+def test_other_values_are_passed_on_too(
+    changes: dict[str, Any], key: str, value: object, folder: Path, calls: dict[str, dict[str, Any]]
 ) -> None:
     change(folder, **OTHER)
     change(folder, **changes)
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
-    assert taken["train"][key] == value
+    assert calls["train"][key] == value
 
 
 @pytest.mark.parametrize("kernels", ["mindspore", "onednn"])
 def test_kernels_and_precision_are_those_asked_for(
-    kernels: str, folder: Path, taken: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    kernels: str, folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "select", lambda *_: ("CPU", 7))
     change(folder, **OTHER)
     change(folder, train={"kernels": kernels, "amp_level": "O0"})
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
-    assert taken["create"]["arguments"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
+    assert calls["create"]["arguments"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])
@@ -184,7 +184,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     change(workspace, **TINY)
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
-    done = run(
+    result = run(
         "-m",
         "stages",
         "train",
@@ -196,8 +196,8 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
         value,
         GIT_CEILING_DIRECTORIES=str(workspace.parent),
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"training on CPU, 1 thread, kernels: .*\nepoch: 1 step: 1, loss is ", done.stdout)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.match(r"training on CPU, 1 thread, kernels: .*\nepoch: 1 step: 1, loss is ", result.stdout)
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
     assert f"{expected}/models/alexnet.ckpt" in written
@@ -212,7 +212,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
 
 
 def commit_code(folder: Path) -> str:
-    """Commit the code of a folder that is no repository yet; return the commit as git shortens it."""
+    """Commit the code of a folder that is not a repository yet; return the short name of the commit."""
     git = ["git", "-C", str(folder), "-c", "user.name=tester", "-c", "user.email=tester@example.org"]
     for arguments in (["init", "-q"], ["add", "stages", "alexnet"], ["commit", "-qm", "code"]):
         subprocess.run([*git, *arguments], check=True)
@@ -221,9 +221,7 @@ def commit_code(folder: Path) -> str:
     ).stdout.strip()
 
 
-def test_changes_since_the_commit_are_said_when_they_are_of_code(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_of_code_since_the_commit_are_recorded(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
     assert train.commit() == "unknown"

@@ -23,7 +23,7 @@ FOLDER = cifar10.ARCHIVE_FOLDER
 
 
 def check(path: Path, **changes: Any) -> dict[str, Any]:
-    """Verify into the folders `train` and `test` beside the archive."""
+    """Verify an archive into the folders `train` and `test` beside it."""
     given = {"md5": None, "train_images": 100, "test_images": 20} | changes
     return verify(path, path.parent / "train", path.parent / "test", **given)
 
@@ -43,7 +43,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfil
 
 
 def packed(content: Mapping[str, bytes]) -> bytes:
-    """Return a tar of these files, not compressed."""
+    """Return an uncompressed tar file of these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in content.items():
@@ -54,7 +54,7 @@ def packed(content: Mapping[str, bytes]) -> bytes:
 def with_member(
     name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = ""
 ) -> Callable[[Path], None]:
-    """Return what writes an archive that has one member more, before the others."""
+    """Return a function that writes an archive with one more member, before the others."""
 
     def write(path: Path) -> None:
         with tarfile.open(path, "w:gz") as tar:
@@ -67,7 +67,7 @@ def with_member(
 
 
 def with_files(change: Callable[[dict[str, bytes]], object]) -> Callable[[Path], None]:
-    """Return what writes an archive whose files are changed first."""
+    """Return a function that writes an archive with changed files."""
 
     def write(path: Path) -> None:
         content = archives.files()
@@ -78,7 +78,7 @@ def with_files(change: Callable[[dict[str, bytes]], object]) -> Callable[[Path],
 
 
 def with_labels(name: str, *labels: int) -> Callable[[Path], None]:
-    """Return what writes an archive in which a file's first records have these labels."""
+    """Return a function that writes an archive in which the first records of a file have these labels."""
 
     def change(content: dict[str, bytes]) -> None:
         data = bytearray(content[name])
@@ -90,7 +90,7 @@ def with_labels(name: str, *labels: int) -> Callable[[Path], None]:
 
 
 def with_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Return what writes an archive whose compressed bytes are changed."""
+    """Return a function that writes an archive with changed compressed bytes."""
     return lambda path: _put(path, change(gzip.compress(packed(archives.files()), mtime=0)))
 
 
@@ -115,14 +115,14 @@ def doubled_member(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    """A header for the next member, which tarfile reads whole, of 200 MB."""
+    """Write a header of 200 MB for the next member, which tarfile reads into memory."""
     info = tarfile.TarInfo("header")
     info.type, info.size = tarfile.XHDTYPE, 200_000_000
     path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(200_000_000), 1, mtime=0))
 
 
 def chained(kind: bytes) -> Callable[[Path], None]:
-    """Return what writes 2,000 headers of a kind before one member, each of which describes the next."""
+    """Return a function that writes 2,000 headers of a kind before one member, each of which describes the next."""
 
     def write(path: Path) -> None:
         content = b"30 path=cifar-10-batches-bin/\n" if kind == tarfile.XHDTYPE else b"cifar-10-batches-bin/\0"
@@ -206,11 +206,11 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         with_bytes(lambda data: data[:5000] + bytes([data[5000] ^ 255]) + data[5001:]),
         ("damaged, cut short",),
     ),
-    "a tar, not compressed": (lambda path: _put(path, packed(archives.files())), ("damaged, cut short or no .tar.gz",)),
-    "a page": (lambda path: _put(path, b"<html>not found</html>"), ("damaged, cut short or no .tar.gz",)),
-    "compressed, but no tar": (lambda path: _put(path, gzip.compress(b"text" * 999)), ("no .tar.gz",)),
-    "nothing": (lambda path: _put(path, b""), ("damaged, cut short or no .tar.gz",)),
-    "a header that is no number": (sparse, ("damaged, cut short or no .tar.gz",)),
+    "a tar, not compressed": (lambda path: _put(path, packed(archives.files())), ("cut short or not a .tar.gz",)),
+    "a page": (lambda path: _put(path, b"<html>not found</html>"), ("damaged, cut short or not a .tar.gz",)),
+    "compressed, but no tar": (lambda path: _put(path, gzip.compress(b"text" * 999)), ("not a .tar.gz",)),
+    "nothing": (lambda path: _put(path, b""), ("damaged, cut short or not a .tar.gz",)),
+    "a header that is no number": (sparse, ("damaged, cut short or not a .tar.gz",)),
     "gzip bomb": (bomb, ("more bytes than CIFAR-10",)),
     "gzip bomb after the end of the tar": (
         lambda path: _put(path, gzip.compress(packed(archives.files()) + bytes(50_000_000), 1)),
@@ -219,7 +219,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
 }
 
 
-def test_a_good_archive_is_laid_out(archive: Path) -> None:
+def test_a_good_archive_is_unpacked(archive: Path) -> None:
     check(archive)
     content = archives.files()
     test_file = {"test_batch.bin": content.pop("test_batch.bin")}
@@ -245,7 +245,7 @@ def test_the_report_agrees_with_numpy(archive: Path) -> None:
         np.testing.assert_allclose(report[split]["std"], channels.std(axis=1), atol=1e-6)
 
 
-def test_what_the_official_archive_has_besides_is_let_pass(tmp_path: Path) -> None:
+def test_other_files_of_the_official_archive_are_accepted(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
         add(tar, f"{FOLDER}/", kind=tarfile.DIRTYPE)
         for name, data in {"readme.html": b"<html></html>", **archives.files()}.items():
@@ -255,7 +255,7 @@ def test_what_the_official_archive_has_besides_is_let_pass(tmp_path: Path) -> No
     assert "data_batch_5.bin" in {path.name for path in (tmp_path / "train").iterdir()}
 
 
-def test_old_folders_are_replaced_whole(archive: Path) -> None:
+def test_old_folders_are_replaced_completely(archive: Path) -> None:
     for name in ("train", "test"):
         (archive.parent / name).mkdir()
         (archive.parent / name / "data_batch_1.bin").write_bytes(b"old")
@@ -358,7 +358,7 @@ def test_a_missing_archive_is_refused(tmp_path: Path) -> None:
     ({"allow_generated": False, "md5": "0" * 32}, False),
     ({"allow_generated": False, "md5": None}, True),
 ])  # fmt: skip
-def test_drawn_pictures_need_no_md5_where_they_are_allowed(
+def test_generated_images_need_no_md5_where_they_are_allowed(
     changes: dict[str, Any], accepted: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.tar.gz"
@@ -372,7 +372,7 @@ def test_drawn_pictures_need_no_md5_where_they_are_allowed(
         assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
-def test_photographs_need_their_md5_where_drawn_pictures_are_allowed(archive: Path) -> None:
+def test_other_images_need_their_md5_where_generated_ones_are_allowed(archive: Path) -> None:
     with pytest.raises(InputError, match="MD5"):
         check(archive, md5="0" * 32, allow_generated=True)
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
@@ -383,4 +383,4 @@ def test_a_missing_file_of_a_split_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1.bin").write_bytes(archives.files()["data_batch_1.bin"])
     with pytest.raises(InputError) as caught:
         cifar10.read(tmp_path, cifar10.TRAIN_FILES)
-    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin there", "unpack")
+    one_line(caught, str(tmp_path / "data_batch_2.bin"), "No such file", "data_batch_5.bin in this folder", "unpack")

@@ -1,6 +1,8 @@
-"""Copies of the project to run in: the commands, the parameters of a tiny problem, git and DVC."""
+"""Copies of the project in which tests run: with the parameters of a tiny problem, and with git and DVC."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from alexnet.model.alexnet_layers import HIDDEN_UNITS
 from tests import archives
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,11 +24,20 @@ TINY: dict[str, dict[str, Any]] = {
     "evaluate": {"threads": 1},
     "run": {"log_steps": 1, "save_checkpoint_steps": 1},
 }
-"""Ten steps on the smallest network, on one core, with the state saved after each."""
+"""Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
+
+NARROWER = 8
+"""The convolutions of a narrow network have this many times fewer channels, and its hidden layers the square of it."""
+
+PAUSE = "PAUSE_BEFORE_STEP"
+"""The environment variable that makes a training in a copy wait before each step, for this many seconds."""
+
+SITE_CACHE = "DVC_SITE_CACHE_DIR"
+"""The environment variable that names the folder for DVC's database of files, in place of /var/tmp/dvc."""
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
-    """Change values of a folder's params.yaml."""
+    """Change values in the params.yaml of a folder."""
     path = folder / "params.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, changes in sections.items():
@@ -35,71 +45,97 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def copy(folder: Path, hidden_units: int = 256) -> Path:
-    """Make a copy of all that belongs to the project, with a tiny archive, tiny parameters and a narrow network.
-
-    With as many hidden units as the project's most of a test's time goes into states and checkpoints.
-    """
+def copy(folder: Path) -> Path:
+    """Make a copy of the project with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    architecture = folder / "alexnet" / "model" / "alexnet_layers.py"
-    code = architecture.read_text(encoding="utf-8")
-    line = f"HIDDEN_UNITS = {HIDDEN_UNITS}\n"
-    assert line in code
-    architecture.write_text(code.replace(line, f"HIDDEN_UNITS = {hidden_units}\n"), encoding="utf-8")
+    make_narrow(folder)
+    # Several tests must do something while a training is running, so they make it slower.
+    loop = folder / "alexnet" / "training" / "loop.py"
+    replace(loop, r"(?<=\n)import time\n", "import os\nimport time\n")
+    pause = f'    time.sleep(float(os.environ.get("{PAUSE}", 0)))'
+    replace(loop, r"( +)for step in range\(first, steps\):\n", rf"\g<0>\g<1>{pause}\n")
     archives.write(folder / "archive.tar.gz", archives.files())
     change(folder, **TINY)
     return folder
 
 
+def make_narrow(folder: Path) -> None:
+    """Make the AlexNet in a copy of the library as narrow as `tests.networks.narrow` makes it in this process.
+
+    A checkpoint of the real network takes 80 MB, and a state two or three times as much, so a test would spend most of
+    its time writing files.
+    """
+    layers = folder / "alexnet" / "model" / "alexnet_layers.py"
+    replace(layers, r"(?<=ConvolutionShape\()\d+", lambda found: str(int(found[0]) // NARROWER))
+    replace(layers, r"(?<=HIDDEN_UNITS = )\d+", lambda found: str(int(found[0]) // NARROWER**2))
+
+
+def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str]], str]") -> None:
+    """Replace each match in a file, of which there must be at least one."""
+    text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"))
+    assert count, f"{path} has no {pattern}"
+    path.write_text(text, encoding="utf-8")
+
+
 def environment() -> dict[str, str]:
-    """What a new user's shell has, with this Python first on PATH."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GLOG_", "MS_"))}
+    """Return the environment of a new user's shell, with this Python first on PATH."""
+    dropped = ("DVC_", "GLOG_", "MS_")
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE
+    }
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    return variables | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def start(folder: Path, *command: str, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command in a folder, in a session of its own, its output in one pipe."""
+def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "subprocess.Popen[str]":
+    """Start a command in a folder, in a session of its own, with all of its output in one pipe.
+
+    A training that it starts waits for `pause` seconds before each step.
+    """
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | {PAUSE: str(pause)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        **options,
+        **{"stderr": subprocess.STDOUT} | options,
     )
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
-    """Run a command in a folder to its end; return what it printed. Asserts its exit code, unless it is None."""
+    """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=900)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def read_json(folder: Path, *command: str) -> Any:
+    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until a condition holds. Asserts that it does in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def commit(folder: Path, message: str = "a change") -> None:
-    """Commit all that is not ignored."""
+    """Commit everything that is not ignored."""
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
 def repository(folder: Path) -> Path:
-    """Make a copy of the project as a git repository of its own, everything committed."""
+    """Make a copy of the project as a git repository of its own, in which everything is committed."""
     copy(folder)
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     run(folder, "git", "config", "user.name", "tester")

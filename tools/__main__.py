@@ -1,4 +1,4 @@
-"""Run a command on experiments: `python -m tools recipe five-minutes`."""
+"""Run whole experiments and compare them, as in `python -m tools recipe five-minutes`."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from tools import compare, demo, recipes, seeds
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what a command line says; its `command` is the function to call with the result."""
+    """Return the arguments of a command line. Their `command` is the function to call with them."""
     parser = argparse.ArgumentParser(
         prog="python -m tools", description="Run whole experiments and compare them, in the repository's folder."
     )
@@ -21,33 +21,35 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="SECTION.KEY=VALUE", help="overrides a recipe's value"
+        "-S", "--set-param", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a parameter"
     )
     recipe = argparse.ArgumentParser(add_help=False)
     recipe.add_argument("recipe", metavar="NAME", nargs="?", default="", help=", ".join(recipes.names()))
 
-    add("demo", "train on pictures drawn here").set_defaults(command=lambda _: demo.main())
+    add("demo", "run the whole pipeline on generated images").set_defaults(command=lambda _: demo.main())
 
-    one = commands.add_parser("recipe", parents=[recipe, settings], help="run a recipe as an experiment")
-    one.add_argument("--name", default=None, help="the experiment's name; by default, the recipe's")
-    one.set_defaults(command=lambda given: recipes.main(given.recipe, given.set_param, given.name))
+    run = commands.add_parser("recipe", parents=[recipe, settings], help="run a recipe as an experiment")
+    run.add_argument("--name", default=None, help="name of the experiment (default: that of the recipe)")
+    run.set_defaults(command=lambda options: recipes.main(options.recipe, options.set_param, options.name))
 
-    several = commands.add_parser("seeds", parents=[recipe, settings], help="run a recipe once for each seed")
-    several.add_argument("--seeds", type=int, nargs="+", required=True, metavar="SEED")
-    several.add_argument("--format", choices=get_args(seeds.Format), default="text", help="of what is printed")
-    several.set_defaults(command=lambda given: seeds.main(given.recipe, given.seeds, given.set_param, given.format))
+    repeat = commands.add_parser("seeds", parents=[recipe, settings], help="run a recipe once for each seed")
+    repeat.add_argument("--seeds", type=int, nargs="+", required=True, metavar="SEED", help="the seeds")
+    repeat.add_argument("--format", choices=get_args(seeds.Format), default="text", help="output format (%(default)s)")
+    repeat.set_defaults(
+        command=lambda options: seeds.main(options.recipe, options.seeds, options.set_param, options.format)
+    )
 
     table = add("compare", "show the experiments: accuracy, cost and the parameters that differ")
-    table.add_argument("-A", "--all-commits", action="store_true", help="also those of older commits")
-    table.set_defaults(command=lambda given: compare.main(given.all_commits))
+    table.add_argument("-A", "--all-commits", action="store_true", help="show those of older commits too")
+    table.set_defaults(command=lambda options: compare.main(options.all_commits))
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name. A failure ends the process, see `exit_on_failure`."""
-    given = parse(arguments)
+    options = parse(arguments)
     with exit_on_failure():
-        given.command(given)
+        options.command(options)
 
 
 if __name__ == "__main__":

@@ -16,45 +16,45 @@ from alexnet.runtime.urls import masked
 from tools import experiments
 
 WIDTH = 80
-"""Columns of a terminal that nobody has enlarged."""
+"""The number of columns of the table, which are those of a standard terminal."""
 
 
 def main(all_commits: bool) -> None:
-    """Print the experiments of HEAD, or of all commits, those in the queue included."""
+    """Print the experiments of HEAD or of all commits, including those in the queue."""
     experiments.check_repository()
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode:
-        raise InputError(f"dvc exp show failed: {done.stderr.strip()}")
-    # One width for a terminal and for a file, and no line breaks inside a name.
-    Console(width=WIDTH, highlight=False).print(table(json.loads(done.stdout)))
-    if not all_commits and (hidden := older()):
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if result.returncode:
+        raise InputError(f"dvc exp show failed: {result.stderr.strip()}")
+    # The width does not depend on the terminal, so that a file gets the same table.
+    Console(width=WIDTH, highlight=False).print(table(json.loads(result.stdout)))
+    if not all_commits and (hidden := count_older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
 
 
 def table(commits: list[dict[str, Any]]) -> Table:
-    """Return the table of what `dvc exp show --json` prints."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    drawn.add_column("experiment", overflow="fold", max_width=26)
-    drawn.add_column("accuracy", justify="right", no_wrap=True)
-    drawn.add_column("PFLOP", justify="right", no_wrap=True)
-    drawn.add_column("parameters that differ from the commit's", overflow="fold")
+    """Return a table of the commits and experiments that `dvc exp show --json` prints."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    result.add_column("experiment", overflow="fold", max_width=26)
+    result.add_column("accuracy", justify="right", no_wrap=True)
+    result.add_column("PFLOP", justify="right", no_wrap=True)
+    result.add_column("parameters that differ from the commit's", overflow="fold")
     for cells in rows(commits):
-        drawn.add_row(*map(Text, cells))
-    return drawn
+        result.add_row(*map(Text, cells))
+    return result
 
 
 def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the cells of each row: a commit that has metrics or experiments, and below it its experiments."""
+    """Yield the cells of each row: each commit that has metrics or experiments, followed by its experiments."""
     for commit in commits:
         if commit["rev"] == "workspace":
             continue
-        own, below = commit["data"] or {}, commit["experiments"] or []
-        if not below and not metric(own, "eval", "accuracy"):
+        base, commit_experiments = commit["data"] or {}, commit["experiments"] or []
+        if not commit_experiments and not metric(base, "eval", "accuracy"):
             continue
         name = f"{commit['name']} " if commit["name"] else ""
-        yield f"{name}({commit['rev'][:7]})", metric(own, "eval", "accuracy"), metric(own, "train", "pflop"), ""
-        for experiment in below:
+        yield f"{name}({commit['rev'][:7]})", metric(base, "eval", "accuracy"), metric(base, "train", "pflop"), ""
+        for experiment in commit_experiments:
             newest = experiment["revs"][0]
             data = newest["data"] or {}
             state = (experiment["executor"] or {}).get("state", "no metrics")
@@ -62,33 +62,33 @@ def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
                 f"  {newest['name'] or newest['rev'][:7]}",
                 metric(data, "eval", "accuracy") or state,
                 metric(data, "train", "pflop"),
-                ", ".join(differences(parameters(own), parameters(data))),
+                ", ".join(differences(parameters(base), parameters(data))),
             )
 
 
 def metric(data: dict[str, Any], file: str, name: str) -> str:
-    """Return a metric of a revision, rounded, and nothing where it has none."""
+    """Return a metric of a revision, rounded to three digits, or an empty text if it does not have it."""
     value = data.get("metrics", {}).get(f"metrics/{file}.json", {}).get("data", {}).get(name)
     return "" if value is None else f"{value:.3f}"
 
 
 def parameters(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a revision by `section.key`."""
+    """Return the parameters of a revision, by `section.key`."""
     sections = data.get("params", {}).get("params.yaml", {}).get("data", {})
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the changed parameters as `dvc exp run -S` takes them, what is secret in URLs masked."""
+    """Return the changed parameters as `dvc exp run -S` takes them, without secrets in URLs."""
     return [f"{name}={masked(json.dumps(value))}" for name, value in after.items() if before.get(name) != value]
 
 
-def older() -> int:
+def count_older() -> int:
     """Return how many experiments start from other commits than HEAD."""
     head = experiments.git("rev-parse", "HEAD")
-    found = re.findall(
+    commits = re.findall(
         rf"^{experiments.REFERENCES}/([0-9a-f]{{2}})/([0-9a-f]{{38}})/.+$",
         experiments.git("for-each-ref", "--format=%(refname)", experiments.REFERENCES),
         re.MULTILINE,
     )
-    return sum("".join(parts) != head for parts in found)
+    return sum("".join(parts) != head for parts in commits)

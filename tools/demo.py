@@ -1,4 +1,4 @@
-"""The demo: the whole pipeline on drawn pictures, and what to do after it."""
+"""The demo: the whole pipeline on generated images."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,11 @@ NAME = "demo"
 
 
 def main() -> None:
-    """Run the recipe for drawn pictures, show what came of it, and say what to type next."""
+    """Run the recipe `demo`, print its result, and say what to type next."""
     experiment = experiments.run(NAME, recipes.load(NAME))
     page = experiments.take_report(NAME)
     python = Path(sys.executable)
     shown = str(python.relative_to(Path.cwd())) if python.is_relative_to(Path.cwd()) else "python"
     print(f"\n{experiments.summary(experiment, page)}\n")
-    print(f"Next, on drawn pictures: {shown} -m tools recipe demo --name slower -S train.learning_rate=0.005")
+    print(f"Next, on generated images: {shown} -m tools recipe demo --name slower -S train.learning_rate=0.005")
     print("For CIFAR-10, a download of 170 MB: make recipe NAME=five-minutes")

@@ -1,4 +1,4 @@
-"""Experiments of DVC: how they are run, what they measured, and the report that they leave."""
+"""Running DVC experiments, and reading their results."""
 
 import functools
 import json
@@ -19,15 +19,20 @@ from alexnet.runtime.files import replacing
 from stages import params, paths
 
 REFERENCES = "refs/exps"
-"""Where git keeps the commits of DVC's experiments: below this, HEAD's first two digits, the others, the name."""
+"""Where git keeps the commits of DVC's experiments.
+
+The path below it is: the first two digits of the commit they start from, its other digits, the experiment's name."""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A finished experiment.
 
-    name: as `dvc exp` knows it.
-    train, evaluation, timing, data: the contents of its files in metrics/.
+    name: its name in DVC.
+    train: the content of metrics/train.json.
+    evaluation: the content of metrics/eval.json.
+    timing: the content of metrics/timing.json.
+    data: the content of metrics/data.json.
     """
 
     name: str
@@ -38,41 +43,42 @@ class Experiment:
 
     @property
     def minutes(self) -> float:
-        """The time that its training took."""
+        """How long the training took, in minutes."""
         return float(self.timing["train_seconds"]) / 60
 
 
 def run(name: str, settings: Sequence[str]) -> Experiment:
-    """Run the pipeline as an experiment on top of HEAD and of what has changed since, in a copy of the workspace.
+    """Run the pipeline as an experiment, in a copy of the workspace.
 
-    An experiment of that name on the same commit is replaced when this one succeeds. What the stages print goes to
-    standard output.
+    The experiment starts from HEAD and the uncommitted changes. An experiment of the same name on HEAD is replaced once
+    this one succeeds. The output of the stages goes to standard output.
 
     Args:
-        name: the experiment's.
-        settings: values of parameters as `dvc exp run -S` takes them; of several for one parameter the last holds.
+        name: the name of the experiment.
+        settings: the values of parameters, as `dvc exp run -S` takes them. If there are several for one parameter, the
+            last one is used.
 
     Raises:
-        InputError: there is no commit to start from, or no author for the experiment's commit.
-        SystemExit: with DVC's exit code when the experiment fails; DVC and the stage have said why.
+        InputError: there is no commit to start from, or git does not know the author of a new commit.
+        SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
     reference = reference_of(name)
-    before = git("rev-parse", "--quiet", "--verify", reference)
-    if before:
+    replaced = git("rev-parse", "--quiet", "--verify", reference)
+    if replaced:
         git("update-ref", "-d", reference)
     try:
         code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
     finally:
-        if before and not git("rev-parse", "--quiet", "--verify", reference):
-            git("update-ref", reference, before)
+        if replaced and not git("rev-parse", "--quiet", "--verify", reference):
+            git("update-ref", reference, replaced)
     if code:
         sys.exit(code)
     return read(name)
 
 
 def is_current(name: str, settings: Sequence[str]) -> bool:
-    """Return whether an experiment on HEAD has the code of the workspace, and its parameters with these settings."""
+    """Return whether an experiment on HEAD has the workspace's code, and its parameters changed by these settings."""
     check_repository()
     reference = reference_of(name)
     stored = git("show", f"{reference}:./{params.PATH}")
@@ -92,22 +98,22 @@ def check_repository() -> None:
     try:
         if not git("rev-parse", "--quiet", "--verify", "HEAD:./dvc.yaml"):
             raise InputError(
-                "no git commit has this folder's dvc.yaml, and an experiment starts from a commit: clone the "
-                "repository, or make one here with `git init && git add . && git commit -m start`"
+                "this folder's dvc.yaml is not in a git commit, and an experiment starts from a commit: clone the "
+                "repository, or make a commit here with `git init && git add . && git commit -m start`"
             )
         if not git("var", "GIT_COMMITTER_IDENT"):
             raise InputError(
-                "git does not know who you are, and an experiment is a commit: "
+                "git does not know who you are, and an experiment is a commit: run "
                 "`git config user.name NAME && git config user.email ADDRESS`"
             )
     except FileNotFoundError:
-        raise InputError("git is not installed, and experiments are kept in git") from None
+        raise InputError("git is not installed, and experiments are stored in git: install it") from None
 
 
 def git(*arguments: str) -> str:
-    """Return what a git command prints, and nothing when it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    """Return the output of a git command, or an empty text if it fails."""
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def reference_of(name: str) -> str:
@@ -117,11 +123,11 @@ def reference_of(name: str) -> str:
 
 
 def dvc(*arguments: str) -> int:
-    """Run a command of DVC and return its exit code; in this process, so that Ctrl-C does what it does under DVC.
+    """Run a command of DVC in this process, so that Ctrl-C works as it does under DVC, and return its exit code.
 
-    Two things differ from DVC 3.67's own command. It writes the copy's configuration in UTF-8: DVC writes it in ASCII,
-    which fails where the path of its cache has other letters. And it does not warn of each output that has not been
-    made yet, as all have not before the first run.
+    It differs from the command line of DVC 3.67 in two things. The configuration of the copied workspace is written in
+    UTF-8, because DVC's ASCII fails if the path of the cache has other letters. And there is no warning about each
+    output that does not exist yet, because before the first run none does.
     """
     import configobj
     from dvc.cli import main
@@ -130,7 +136,7 @@ def dvc(*arguments: str) -> int:
     local.ConfigObj = functools.partial(configobj.ConfigObj, encoding="utf-8")
     logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
     logging.getLogger("dvc_data.hashfile.checkout").setLevel(logging.ERROR)
-    # Stages are run with the `python` found on PATH: this one.
+    # DVC runs the stages with the first `python` on PATH, which must be this one.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     sys.stdout.flush()
     code: int = main(list(arguments))
@@ -140,20 +146,20 @@ def dvc(*arguments: str) -> int:
 
 @contextmanager
 def output_to_stderr() -> Iterator[None]:
-    """Send what the body and the processes that it starts print on standard output to standard error."""
+    """Redirect the standard output of the body, and of the processes that it starts, to standard error."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     try:
         os.dup2(2, 1)
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def read(name: str) -> Experiment:
-    """Return what an experiment on HEAD measured. Raises InputError when there is none of that name."""
+    """Return the results of an experiment on HEAD. Raises InputError when there is none with that name."""
     files = (paths.TRAIN_METRICS, paths.EVAL_METRICS, paths.TIMING, paths.DATA_REPORT)
     texts = [git("show", f"{reference_of(name)}:./{file}") for file in files]
     if not all(texts):
@@ -172,9 +178,9 @@ def take_report(name: str) -> Path:
 
 
 def summary(experiment: Experiment, page: Path) -> str:
-    """Return a table of what an experiment was trained on, what it came to and what it cost."""
+    """Return a table with the data, the accuracy and the cost of an experiment."""
     train, data = experiment.train, experiment.data
-    source = "drawn pictures" if data["generated"] else "images"
+    source = "generated images" if data["generated"] else "images"
     epochs = f"{train['epochs']} epoch{'s' if train['epochs'] != 1 else ''}"
     evaluation = experiment.evaluation
     rows = {

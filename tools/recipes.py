@@ -1,4 +1,4 @@
-"""Recipes: files of parameters that differ from params.yaml, each run as an experiment of its name."""
+"""Recipes: files with parameters that replace those in params.yaml. Each one is run as an experiment."""
 
 import json
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def main(recipe: str, overrides: Sequence[str], name: str | None = None) -> None:
-    """Run a recipe as an experiment, of its own name unless another is given, and show what came of it."""
+    """Run a recipe as an experiment and print its result. The name of the experiment is the recipe's by default."""
     settings = [*load(recipe), *overrides]
     experiment = experiments.run(name or recipe, settings)
     page = experiments.take_report(experiment.name)
     print(f"\n{experiments.summary(experiment, page)}")
-    print(f"To have its model and metrics in the workspace: dvc exp apply {experiment.name}")
+    print(f"To get its model and metrics into the workspace: dvc exp apply {experiment.name}")
 
 
 def names() -> list[str]:
@@ -28,10 +28,10 @@ def names() -> list[str]:
 
 
 def load(name: str) -> list[str]:
-    """Return a recipe's values as `dvc exp run -S` takes them. Raises InputError when there is no such recipe."""
+    """Return the values of a recipe as `dvc exp run -S` takes them. Raises InputError when there is no such recipe."""
     if name not in names():
-        found = f"{name} is no recipe" if name else "no recipe is named"
-        raise InputError(f"{found}, expected one of {', '.join(names())}")
+        problem = f"there is no recipe {name}" if name else "no recipe is given"
+        raise InputError(f"{problem}, expected one of {', '.join(names())}")
     values: dict[str, dict[str, Any]] = YAML(typ="safe").load(FOLDER / f"{name}.yaml") or {}
     return [
         f"{section}.{key}={json.dumps(value)}" for section, changes in values.items() for key, value in changes.items()

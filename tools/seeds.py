@@ -1,4 +1,4 @@
-"""One recipe with several seeds: how much of a result is chance."""
+"""Running one recipe with several seeds, to see how much of a result is chance."""
 
 import json
 import statistics
@@ -16,35 +16,38 @@ METRICS: dict[str, Callable[[Experiment], float]] = {
     "train_accuracy": lambda experiment: experiment.train["train_accuracy"],
     "minutes": lambda experiment: experiment.minutes,
 }
-"""What is shown of each experiment; the losses in nats, the minutes those of the training alone."""
+"""The metrics of each experiment. The loss is in nats; the minutes are those of the training alone."""
 
 
 def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Format) -> None:
-    """Run a recipe once for each seed, as the experiments RECIPE-seed-SEED, and print what they have in common.
+    """Run a recipe once for each seed, as experiments RECIPE-seed-SEED, and print means and standard deviations.
 
-    One that has been run before with the same parameters and code is not run again. What the stages print goes to
-    standard error.
+    An experiment that was run before with the same parameters and code is not run again. The output of the stages goes
+    to standard error.
     """
     settings = [*recipes.load(recipe), *overrides]
     finished = {}
     with experiments.output_to_stderr():
         for seed in dict.fromkeys(seeds):
-            name, own = f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"]
-            current = experiments.is_current(name, own)
-            finished[seed] = experiments.read(name) if current else experiments.run(name, own)
+            name, seed_settings = f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"]
+            current = experiments.is_current(name, seed_settings)
+            finished[seed] = experiments.read(name) if current else experiments.run(name, seed_settings)
     values = {name: [metric(finished[seed]) for seed in finished] for name, metric in METRICS.items()}
     print(render(recipe, list(finished), values, format))
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:
-    """Return the mean, the sample standard deviation (over n - 1; None of a single value) and the values."""
+    """Return the mean, the sample standard deviation (None for a single value) and the values themselves."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "standard_deviation": deviation, "values": list(values)}
 
 
 def render(recipe: str, seeds: Sequence[int], values: dict[str, list[float]], format: Format) -> str:
-    """Return a table with a row for each metric, or a JSON object; `values` has each metric's in the order of seeds."""
-    summaries = {name: summarize(given) for name, given in values.items()}
+    """Return a table with a row for each metric, or a JSON object.
+
+    `values` has the values of each metric by its name, in the order of `seeds`.
+    """
+    summaries = {name: summarize(metric_values) for name, metric_values in values.items()}
     if format == "json":
         return json.dumps({"recipe": recipe, "seeds": list(seeds), "metrics": summaries}, indent=2)
     header = [recipe, "mean", "standard deviation", *(f"seed {seed}" for seed in seeds)]

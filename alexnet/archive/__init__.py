@@ -1,1 +1,1 @@
-"""The CIFAR-10 archive: downloading it, or drawing a stand-in for it, and checking it."""
+"""The CIFAR-10 archive: downloading it, or generating a stand-in for it, and checking it."""

@@ -1,4 +1,4 @@
-"""Getting the archive from the first of several places that has the right one."""
+"""Downloading the archive, from the first of several places that has the right one."""
 
 import http.client
 import logging
@@ -24,17 +24,17 @@ from alexnet.runtime.files import replacing
 from alexnet.runtime.urls import masked
 
 TIMEOUT = 30
-"""Seconds without an answer after which a server is given up on."""
+"""How long to wait for an answer from a server, in seconds."""
 WINDOW = 30
-"""Seconds over which the rate of a download is measured."""
+"""How long the rate of a download is measured before it is judged, in seconds."""
 RETRIES = 2
-"""Tries after the first, where the server or the connection failed."""
+"""How often to try again after the server or the connection failed."""
 PAUSE = 2
-"""Seconds before another try."""
+"""How long to wait before trying again, in seconds."""
 
 _BLOCK = 1 << 16
 _BUSY = {408, 429, 500, 502, 503, 504}
-"""HTTP statuses after which another try may succeed."""
+"""HTTP status codes after which another try may succeed."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class _TransientError(Exception):
 
 
 class _Receiver(threading.Thread):
-    # Receives an answer's body in a thread of its own. A server that sends single bytes keeps a read from returning,
-    # of the headers as well as of the body, and would keep the main thread from measuring the rate.
+    # Receives a response in a thread of its own. A server that sends one byte at a time keeps `read` from returning,
+    # for the headers as well as for the body, so the main thread could not measure the rate if it read by itself.
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -57,27 +57,30 @@ class _Receiver(threading.Thread):
 
     def run(self) -> None:
         try:
-            # The bytes are taken as they are sent, so that nothing is decompressed on the way.
+            # The bytes are stored as they are sent: nothing is decompressed on the way.
             with requests.get(
                 self._url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
-            ) as answer:
-                status = answer.status_code
+            ) as response:
+                status = response.status_code
                 if status != 200:
                     text = f"the server answered {status} {http.client.responses.get(status, '')}".rstrip()
                     raise (_TransientError if status in _BUSY else InputError)(text)
-                length = answer.headers.get("Content-Length", "")
+                length = response.headers.get("Content-Length", "")
                 self.size = int(length) if length.isascii() and length.isdigit() else None
                 while not self._stopped.is_set():
-                    block = answer.raw.read1(_BLOCK, decode_content=False)
+                    block = response.raw.read1(_BLOCK, decode_content=False)
                     self._blocks.put(block)
                     if not block:
                         break
-        except Exception as error:  # it is raised again by `next`, in the main thread
+        except Exception as error:  # `next` raises it again, in the main thread
             self._blocks.put(error)
 
-    def next(self, seconds: float) -> bytes:
-        # The next bytes, none at the end. Raises queue.Empty when there are none within this time.
-        block = self._blocks.get(timeout=max(0, seconds))
+    def next(self, seconds: float) -> bytes | None:
+        # Returns the next bytes, b"" at the end, and None when nothing arrives within this many seconds.
+        try:
+            block = self._blocks.get(timeout=max(0, seconds))
+        except queue.Empty:
+            return None
         if isinstance(block, Exception):
             raise block
         return block
@@ -85,7 +88,7 @@ class _Receiver(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         try:
-            while True:  # empty the queue, so that the thread does not wait for room in it
+            while True:  # empty the queue, because the thread may be waiting for room in it
                 self._blocks.get_nowait()
         except queue.Empty:
             pass
@@ -94,32 +97,25 @@ class _Receiver(threading.Thread):
 def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
     receiver = _Receiver(url)
     receiver.start()
-    received, of_window, end = 0, 0, time.monotonic() + WINDOW
-    too_large = InputError(f"sends {_most(limit)}")
+    received, received_in_window, window_end = 0, 0, time.monotonic() + WINDOW
     try:
         with new.open("wb") as file, tqdm(unit="B", unit_scale=True, disable=None) as bar:
-            while True:
-                try:
-                    block = receiver.next(end - time.monotonic())
-                except queue.Empty:
-                    block = None
-                if block == b"":
-                    return
+            while (block := receiver.next(window_end - time.monotonic())) != b"":
                 if block:
                     bar.total = receiver.size
                     received += len(block)
-                    of_window += len(block)
+                    received_in_window += len(block)
                     if max(received, receiver.size or 0) > limit:
-                        raise too_large
+                        raise InputError(f"sends {_most(limit)}")
                     file.write(block)
                     bar.update(len(block))
-                if time.monotonic() >= end:
-                    if of_window < minimum_rate * WINDOW:
+                if time.monotonic() >= window_end:
+                    if received_in_window < minimum_rate * WINDOW:
                         raise InputError(
-                            f"sent {of_window / WINDOW:.0f} bytes/s over {WINDOW} s, "
+                            f"sent {received_in_window / WINDOW:.0f} bytes/s over {WINDOW} s, "
                             f"expected at least {minimum_rate:g} (run.minimum_download_rate)"
                         )
-                    of_window, end = 0, time.monotonic() + WINDOW
+                    received_in_window, window_end = 0, time.monotonic() + WINDOW
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         raise _TransientError(_reason(error)) from None
     except requests.TooManyRedirects as error:
@@ -129,7 +125,7 @@ def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    # What went wrong, without the URL that the texts of most of these exceptions repeat.
+    # Says what went wrong, without the URL, which the messages of most of these exceptions repeat.
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause:
@@ -146,11 +142,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _fetch(url: str, new: Path, limit: int, minimum_rate: float) -> None:
-    for left in reversed(range(RETRIES + 1)):
+    for retries_left in reversed(range(RETRIES + 1)):
         try:
             return _receive(url, new, limit, minimum_rate)
         except _TransientError as error:
-            if not left:
+            if not retries_left:
                 raise InputError(str(error)) from None
             time.sleep(PAUSE)
 
@@ -170,7 +166,7 @@ def _copy(source: Path, new: Path, limit: int) -> None:
 
 
 def _most(limit: int) -> str:
-    return f"more than the {limit} bytes that an archive of so many images can have"
+    return f"more than the {limit} bytes that an archive of this many images can have"
 
 
 def download(
@@ -182,20 +178,25 @@ def download(
     root: Path,
     minimum_rate: float,
 ) -> None:
-    """Write to `path` the archive of the first of `urls` that gives the right one.
+    """Try `urls` in turn until one gives the right archive, and write it to `path`.
 
-    It is the right one when its MD5 is right and it can be read to its end as CIFAR-10's binary version with at most
-    so many images. Each place that has none is logged with the reason, without passwords and queries. A failing
-    connection or server is asked again, one that gives the wrong archive or is too slow is not. The user and the
-    password for a host can stand in `~/.netrc`, or in the file that the environment variable NETRC names.
+    The archive is right when its MD5 is right and it can be read to its end as CIFAR-10's binary version, with at most
+    `train_images` and `test_images` images. For each URL that fails, a warning gives the reason, without passwords and
+    queries. A failing connection or server is tried again; a server that is too slow or has the wrong archive is not.
+    A host's user name and password are read from `~/.netrc`, or from the file that the environment variable NETRC
+    names.
 
     Args:
-        urls: http:// or https://, file://, a path, relative ones being relative to `root`, or `generated`, which
-            draws train_images and test_images pictures and to which the MD5 does not apply.
-        md5: in hexadecimal; None accepts any archive.
-        minimum_rate: in bytes/s over WINDOW seconds; a slower server is given up. 0: any rate will do.
+        urls: each one http://, https:// or file://, a path, or `generated`. `generated` makes an archive of
+            `train_images` and `test_images` images, whose MD5 is not checked.
+        path: where to write the archive.
+        md5: the MD5 of the archive, in hexadecimal; None accepts any archive.
+        train_images: the most images that the training files may have together.
+        test_images: the most images that the test file may have.
+        root: the folder at which relative paths in `urls` start.
+        minimum_rate: in bytes/s, measured over WINDOW seconds. A slower download is abandoned; 0 accepts any rate.
 
-    Raises InputError when no place is left, and OSError as the file system does.
+    Raises InputError when all URLs have failed, and OSError when the file system does.
     """
     unpacked = unpacked_limit(train_images, test_images)
     limit = unpacked + unpacked // 1000 + 1000  # data that cannot be compressed becomes a little larger
@@ -217,14 +218,14 @@ def download(
                     write(url)(new)
                     check_md5(new, md5, "the archive")
                     check_layout(new, train_images, test_images, "the archive")
-        except ValueError:  # its text may repeat any part of the URL
-            log.warning("%s: is no valid URL or path", shown)
+        except ValueError:  # its message may repeat any part of the URL, even the password
+            log.warning("%s: is not a valid URL or path", shown)
         except (InputError, RuntimeError) as error:
             log.warning("%s: %s", shown, printable(masked(str(error))))
         else:
             log.info("%s from %s", path, shown)
             return
     raise InputError(
-        f"none of the {len(urls)} places in data.urls has the archive, for the reasons above: put it at a path and "
-        f"name it in data.urls, or set data.urls=[{GENERATED}] for drawn pictures"
+        f"none of the {len(urls)} places in data.urls has the archive, for the reasons above: download it yourself and "
+        f"put its path into data.urls, or set data.urls=[{GENERATED}] to use generated images"
     )

@@ -15,19 +15,28 @@ from alexnet import cifar10
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import digest, replacing
 
-_TEXT_BYTES = 65_536  # the limit for a member that is not a data file
-_HEADER_BYTES = 2 * _TEXT_BYTES  # the limit for all headers and padding
+_TEXT_BYTES = 65_536
+"""The largest size of a file in the archive that has no records."""
+_HEADER_BYTES = 2 * _TEXT_BYTES
+"""The largest size of all headers and padding."""
 
 
 def unpacked_limit(train_images: int, test_images: int) -> int:
-    """Return the most bytes that an archive of so many images can unpack to."""
+    """Return the most bytes that an archive of this many images can unpack to."""
+    # Three text files, and the headers.
     return (train_images + test_images) * cifar10.RECORD_BYTES + 3 * _TEXT_BYTES + _HEADER_BYTES
 
 
 def check_layout(path: Path, train_images: int, test_images: int, name: str) -> None:
-    """Read an archive to its end: a .tar.gz with every file of CIFAR-10 and no other, each within its size.
+    """Read an archive to its end and check that it has the files of CIFAR-10's binary version.
 
-    Raises InputError when it is anything else; `name` is what the error calls it.
+    Args:
+        path: the archive.
+        train_images: the most images that each training file may have.
+        test_images: the most images that the test file may have.
+        name: what an error message calls the archive.
+
+    Raises InputError when it is not a .tar.gz file, is damaged, lacks a file, or has one that is too large or unknown.
     """
     with _explained(name), gzip.open(path) as stream:
         for _ in _members(stream, train_images, test_images):
@@ -36,7 +45,7 @@ def check_layout(path: Path, train_images: int, test_images: int, name: str) -> 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    # Raises whatever is wrong with an archive as an InputError that names it.
+    # Turns every error about an archive into an InputError that names the archive.
     try:
         yield
     except InputError as error:
@@ -44,13 +53,18 @@ def _explained(name: str) -> Iterator[None]:
     except RecursionError:
         raise InputError(f"{name} has too many headers before one file") from None
     except (tarfile.TarError, EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{name} is damaged, cut short or no .tar.gz: {error}") from None
+        raise InputError(f"{name} is damaged, cut short or not a .tar.gz file: {error}") from None
 
 
 def check_md5(path: Path, expected: str | None, name: str) -> str:
-    """Return the MD5 of the archive at `path`; None expects any.
+    """Return the MD5 of the archive at `path`, in hexadecimal.
 
-    Raises InputError when it cannot be read or its MD5 is not the expected one; `name` is what the error calls it.
+    Args:
+        path: the archive.
+        expected: the MD5 that it must have; None accepts any.
+        name: what an error message calls the archive.
+
+    Raises InputError when it cannot be read or has another MD5.
     """
     try:
         found = digest(path, "md5")
@@ -58,15 +72,15 @@ def check_md5(path: Path, expected: str | None, name: str) -> str:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
     if expected not in (None, found):
         raise InputError(
-            f"{name} has MD5 {found}, expected {expected}: it is damaged or another one; "
-            "set data.md5 to the MD5 of the archive you mean, or to null for any"
+            f"{name} has MD5 {found}, expected {expected}: it is damaged or a different archive; "
+            "set data.md5 to the MD5 of the archive you mean, or to null to accept any"
         )
     return found
 
 
 class _Bounded:
-    # A stream that ends in an error when a small file unpacks to more than the headers and the members accepted so far
-    # can have. So neither a bomb takes all memory, nor do millions of headers take minutes.
+    # A stream that raises an error when a small file unpacks to more than the headers and the members accepted so far
+    # can have, so that it cannot fill the memory, and millions of headers cannot take minutes.
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
@@ -84,7 +98,8 @@ class _Bounded:
 
 
 def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iterator[tuple[str, bytes]]:
-    # Yield each file's name, less its folder, and content; raise InputError for what the layout does not have.
+    # Yields the name, without the folder, and the content of each file. Raises InputError for whatever does not belong
+    # to the layout.
     limits = dict.fromkeys(cifar10.TRAIN_FILES, train_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys(cifar10.TEST_FILES, test_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
@@ -107,7 +122,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
             seen.add(name)
             bounded.accept(member.size)
             yield name, cast(BinaryIO, tar.extractfile(member)).read()
-    while bounded.read(1 << 20):  # gzip's checksum stands at its end
+    while bounded.read(1 << 20):  # gzip checks its checksum, which is at the end
         pass
     missing = [name for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES, cifar10.META_FILE) if name not in seen]
     if missing:
@@ -115,7 +130,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
 
 
 class _Tally:
-    # Counts what a split has, file by file, so that one file is in memory at a time.
+    # Counts the classes and values of a split, one file at a time, so that only one file is in memory.
 
     def __init__(self) -> None:
         self._classes = np.zeros(cifar10.NUM_CLASSES, np.int64)
@@ -127,7 +142,7 @@ class _Tally:
             self._values[channel] += np.bincount(part.images[:, channel].ravel(), minlength=256)
 
     def report(self, split: str, images: int) -> dict[str, Any]:
-        """Raise InputError unless there are `images` in all, equally many of each class."""
+        # Returns the counts and statistics. Raises InputError unless there are `images` images, equally many per class.
         if self._classes.sum() != images:
             raise InputError(
                 f"has {self._classes.sum()} {split} images, expected {images}: set data.{split}_images to what it has"
@@ -159,19 +174,24 @@ def verify(
     test_images: int,
     allow_generated: bool = False,
 ) -> dict[str, Any]:
-    """Check the whole archive of CIFAR-10's binary version, and then unpack it into two folders.
+    """Check an archive of CIFAR-10's binary version completely, and write its files to two folders.
 
-    train_folder gets the five training files and the class names, test_folder the test file; both get
-    `cifar10.GENERATED_FILE` when the archive has it.
+    The folders appear once everything has been checked. Both get `cifar10.GENERATED_FILE` when the archive has it.
 
     Args:
-        md5: the archive's, in hexadecimal; None accepts any.
-        train_images, test_images: how many images each split must have, equally many of each class.
-        allow_generated: an archive of drawn pictures may have any MD5.
+        path: the archive.
+        train_folder: the folder for the five training files and the class names.
+        test_folder: the folder for the test file.
+        md5: the MD5 of the archive, in hexadecimal; None accepts any.
+        train_images: how many training images there must be, equally many of each class.
+        test_images: how many test images there must be, equally many of each class.
+        allow_generated: whether an archive of generated images may have any MD5.
 
-    Returns a report: `archive` with its `md5` and `sha256`; `generated`, whether the images were drawn here; and for
-    `train` and `test` the number of `images`, their number `per_class`, and the `mean` and `std` of each channel on a
-    scale of 0 to 1. Raises InputError, naming the archive, for whatever is not as it must be.
+    Returns a report: `archive`, with its `md5` and `sha256`; `generated`, whether the images were generated by
+    `alexnet.archive.generated`; and for `train` and `test` the number of `images`, the number `per_class`, and the
+    `mean` and `std` of each channel on a scale of 0 to 1.
+
+    Raises InputError, naming the archive, for the first thing that is wrong, and OSError when the file system does.
     """
     archive = f"the archive {path}"
     found_md5 = check_md5(path, None if allow_generated else md5, archive)
@@ -186,9 +206,9 @@ def verify(
                 for name, content in _members(stream, train_images, test_images):
                     if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
                         split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
-                        twin = contents.setdefault(hashlib.sha256(content).digest(), name)
-                        if twin != name:
-                            raise InputError(f"has the same content in {twin} and {name}, expected different images")
+                        first = contents.setdefault(hashlib.sha256(content).digest(), name)
+                        if first != name:
+                            raise InputError(f"has the same content in {first} and {name}, expected different images")
                         tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
                         (folder / name).write_bytes(content)
                     elif name == cifar10.META_FILE:

@@ -1,4 +1,4 @@
-"""How sure a network is of its predictions, and whether rightly so."""
+"""Calibration: whether a network is right as often as its probabilities say."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,20 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, float64 of shape (N, num_classes), of logits of that shape."""
+    """Return the probabilities, float64 of shape (N, num_classes), for logits of the same shape."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predictions in bins of equal width by the probability of the predicted class.
+    """Predictions, sorted by the probability of the predicted class into bins of equal width.
 
-    edges: float64 of shape (bins + 1,), from 0 to 1; a bin is open below and closed above.
-    images: int64 of shape (bins,), how many predictions fall in each.
-    accuracy, confidence: float64 of shape (bins,), the share of right ones and the mean probability; NaN in empty bins.
-    error: expected calibration error, the mean distance between the two, weighted by the images of each bin.
+    edges: float64 of shape (bins + 1,), from 0 to 1. A bin includes its upper edge, but not its lower one.
+    images: int64 of shape (bins,), the number of predictions in each bin.
+    accuracy: float64 of shape (bins,), the share of right predictions in each bin; NaN in an empty bin.
+    confidence: float64 of shape (bins,), the mean probability in each bin; NaN in an empty bin.
+    error: the expected calibration error, which is the mean of |accuracy - confidence|, weighted by `images`.
     """
 
     edges: np.ndarray
@@ -29,20 +30,20 @@ class Calibration:
 
 
 def measure_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """Compare how sure the predictions are with how often they are right.
+    """Compare the probabilities of the predicted classes with the share of right predictions.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
     section 2, with 15 bins as in its table 1.
 
     Args:
-        probabilities: of shape (N, num_classes).
-        labels: of shape (N,).
-        bins: their number.
+        probabilities: float64 of shape (N, num_classes).
+        labels: int32 of shape (N,).
+        bins: the number of bins.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    where = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
-    images, sure, hits = (np.bincount(where, weights, bins) for weights in (None, confidence, right))
-    error = np.abs(hits - sure).sum() / len(labels)
-    with np.errstate(invalid="ignore"):
-        return Calibration(edges, images, hits / images, sure / images, float(error))
+    bin_of_image = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
+    images, confidences, rights = (np.bincount(bin_of_image, values, bins) for values in (None, confidence, right))
+    error = np.abs(rights - confidences).sum() / len(labels)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
+        return Calibration(edges, images, rights / images, confidences / images, float(error))

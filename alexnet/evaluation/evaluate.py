@@ -1,4 +1,4 @@
-"""Evaluation: the logits of every image, and the metrics that follow from them."""
+"""Evaluation: the logits of every image, and the metrics that are computed from them."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,14 @@ from alexnet.runtime.errors import InputError
 
 
 def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: bool = False) -> np.ndarray:
-    """Return the network's logits, float32 of shape (N, num_classes), of uint8 images of shape (N, 3, 32, 32).
+    """Return the network's logits, float32 of shape (N, num_classes).
 
-    mirror: return the mean of an image's logits and of those of its mirror image, for twice the time (Krizhevsky et
-    al. 2012, section 4.1, average over ten such views).
+    Args:
+        network: the network, which is put into evaluation mode.
+        images: uint8 of shape (N, 3, 32, 32).
+        batch_size: how many images are evaluated at a time; it does not change the result.
+        mirror: whether to return the mean of the logits of each image and of its mirror image, which takes twice the
+            time (Krizhevsky et al. 2012, section 4.1, average over ten such views).
     """
 
     @ms.jit
@@ -23,7 +27,7 @@ def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: boo
         return network(batch)
 
     network.set_train(False)
-    # The last batch is filled up, so that the network is compiled for one shape.
+    # The last batch is padded, so that the network is compiled for one shape only.
     padded = np.concatenate([images, np.zeros((-len(images) % batch_size, *images.shape[1:]), images.dtype)])
     parts = []
     for start in range(0, len(padded), batch_size):
@@ -36,13 +40,18 @@ def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: boo
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return each image's softmax cross entropy in nats, float64 of shape (N,), from logits of shape (N, num_classes).
+    """Return the softmax cross entropy of each image in nats, float64 of shape (N,).
 
-    In NumPy, since MindSpore's sum over a batch can differ in its last bit from process to process on the CPU.
+    It is computed in NumPy, because on the CPU the last bit of MindSpore's sum over a batch can differ from one process
+    to the next.
+
+    Args:
+        logits: float32 or float64 of shape (N, num_classes).
+        labels: int32 of shape (N,).
     """
     logits = logits.astype(np.float64)
-    top = logits.max(axis=1)
-    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    largest = logits.max(axis=1)
+    log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
     return log_sum - logits[np.arange(len(labels)), labels]
 
 
@@ -51,13 +60,12 @@ class Evaluation:
     """The result of a network on a split.
 
     logits: float32 of shape (N, num_classes), in the order of the images.
-    predicted: int64 of shape (N,), the class of the largest logit.
-    accuracy: share of images whose class was predicted.
-    loss: mean softmax cross entropy, in nats.
-    top_3_accuracy: share of images whose class is among the three of the largest logits.
-    expected_calibration_error: how far the probability of the predicted class is from the share of right predictions,
-        as `measure_calibration` has it.
-    per_class: class name to accuracy on the images of that class; classes without images are left out.
+    predicted: int64 of shape (N,), the class with the largest logit.
+    accuracy: the share of images whose class was predicted.
+    loss: the mean softmax cross entropy, in nats.
+    top_3_accuracy: the share of images whose class has one of the three largest logits.
+    expected_calibration_error: the `error` of `alexnet.evaluation.calibration.Calibration`.
+    per_class: the accuracy on the images of each class, by the name of the class; classes without images are left out.
     """
 
     logits: np.ndarray
@@ -70,13 +78,13 @@ class Evaluation:
 
 
 def evaluate(network: Network, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
-    """Evaluate the network on every image of the split, exactly once; `mirror` as `logits_of` has it.
+    """Evaluate the network on every image of the split, exactly once.
 
-    Raises InputError when an answer is NaN or infinite.
+    `batch_size` and `mirror` are those of `logits_of`. Raises InputError when a logit is NaN or infinite.
     """
     logits = logits_of(network, split.images, batch_size, mirror)
     if not np.isfinite(logits).all():
-        raise InputError("the network's answers are NaN or infinite: train it again with a lower learning_rate")
+        raise InputError("the network's outputs are NaN or infinite: train it again with a lower learning_rate")
     loss = cross_entropy(logits, split.labels).mean()
     predicted = logits.argmax(axis=1)
     right = predicted == split.labels

@@ -1,4 +1,4 @@
-"""The trained network for its users: from images in the usual layout to the probability of each class."""
+"""The trained network as a classifier: from images in the usual layout to the probability of each class."""
 
 import mindspore as ms
 import numpy as np
@@ -10,10 +10,10 @@ from alexnet.runtime.errors import InputError
 
 
 class Classifier(nn.Cell):
-    """A trained network between a change of layout and a softmax.
+    """A trained network that takes images with the channels last, and returns probabilities.
 
     Args:
-        network: with its weights.
+        network: the network with its trained weights.
 
     Attributes:
         class_names: the names of the outputs, in their order.
@@ -28,18 +28,24 @@ class Classifier(nn.Cell):
     def construct(self, images: ms.Tensor) -> ms.Tensor:
         """Return the probability of each class, float32 of shape (N, num_classes).
 
-        images: uint8 of shape (N, 32, 32, 3), channels red, green, blue.
+        Args:
+            images: uint8 of shape (N, 32, 32, 3), channels in the order red, green, blue.
         """
         return ops.softmax(self.network(images.transpose((0, 3, 1, 2))), -1)
 
 
 def likeliest(classifier: Classifier, image: np.ndarray, count: int) -> dict[str, float]:
-    """Return the `count` likeliest classes of an image and their probabilities, the likeliest first.
+    """Return the likeliest classes of an image and their probabilities, the likeliest first.
 
-    image: uint8 of shape (32, 32, 3). Raises InputError when the network's answer is NaN.
+    Args:
+        classifier: the trained network.
+        image: uint8 of shape (32, 32, 3).
+        count: how many classes to return.
+
+    Raises InputError when the probabilities are NaN.
     """
     probabilities = classifier(ms.Tensor(image[None])).asnumpy()[0]
     if not np.isfinite(probabilities).all():
-        raise InputError("the network's answer is NaN: its weights are too large, train it again")
+        raise InputError("the network's output is NaN: its weights are too large, train it again")
     order = np.argsort(-probabilities, kind="stable")[:count]
     return {classifier.class_names[label]: float(probabilities[label]) for label in order}

@@ -1,8 +1,8 @@
-"""Exporting the trained network: one file with everything that lies between raw images and probabilities.
+"""Exporting the trained network to one file, which takes raw images and returns probabilities.
 
-Input `images`: uint8 of shape (N, 32, 32, 3), any N. Output `probabilities`: float32 of shape (N, num_classes). The
-metadata have `class_names`, a JSON array. The same network gives the same bytes if it is the first that its process
-writes.
+The input `images` is uint8 of shape (N, 32, 32, 3), for any N. The output `probabilities` is float32 of shape
+(N, num_classes). The metadata contain `class_names`, a JSON array. The same network gives the same bytes, provided that
+it is the first one that the process writes.
 """
 
 import json
@@ -21,23 +21,23 @@ from alexnet.runtime.errors import InputError
 INPUT, OUTPUT, CLASS_NAMES = "images", "probabilities", "class_names"
 
 LIMIT = 1 << 30
-"""Bytes of parameters that go into one file: MindSpore splits a larger MindIR, and ONNX has a limit of twice that."""
+"""The most bytes of parameters for one file: MindSpore splits larger MindIR files, and ONNX files are limited too."""
 
 
 def write_onnx(classifier: Classifier, path: Path) -> None:
     """Write an ONNX file (https://onnx.ai); `path` ends in .onnx. Raises InputError when the network is too large."""
     _check_size(classifier)
-    one = ms.Tensor(np.zeros((1, HEIGHT, WIDTH, CHANNELS), np.uint8))
+    example = ms.Tensor(np.zeros((1, HEIGHT, WIDTH, CHANNELS), np.uint8))
     ms.onnx.export(
         classifier,
-        one,
+        example,
         file_name=str(path),
         input_names=[INPUT],
         output_names=[OUTPUT],
         dynamic_axes={INPUT: {0: "batch"}},
     )
     model = onnx.load(path)
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # MindSpore leaves it at 1
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # MindSpore writes 1
     model.graph.name, model.producer_version = type(classifier.network).__name__, ms.__version__
     model.graph.input[0].doc_string = "RGB images of 32x32 pixels, values 0 to 255"
     onnx.helper.set_model_props(model, {CLASS_NAMES: json.dumps(classifier.class_names)})
@@ -48,13 +48,13 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
 def write_mindir(classifier: Classifier, path: Path) -> None:
     """Write a MindIR file; `path` ends in .mindir. Raises InputError when the network is too large.
 
-    `nn.GraphCell(mindspore.load(path))` runs it; the metadata are in its `user_info`.
+    `nn.GraphCell(mindspore.load(path))` runs it. The metadata are in the `user_info` of the model.
     """
     _check_size(classifier)
 
     def complete(model: Any) -> None:
         model.user_info.add(key=CLASS_NAMES, value=json.dumps(classifier.class_names))
-        # These two differ from process to process: a time and an address, and the order of a set.
+        # Two things differ from process to process: an attribute with a time and an address, and the order of a set.
         attributes = [attribute for attribute in model.graph.attribute if attribute.name != "compile_phase"]
         del model.graph.attribute[:]
         model.graph.attribute.extend(attributes)
@@ -69,6 +69,6 @@ def _check_size(classifier: Classifier) -> None:
     size = sum(parameter.nbytes for parameter in classifier.get_parameters())
     if size > LIMIT:
         raise InputError(
-            f"the network's parameters take {size} bytes, expected at most {LIMIT} for one file: "
+            f"the network's parameters have {size} bytes, expected at most {LIMIT} for one file: "
             "train it with a smaller image_height or image_width"
         )

@@ -15,47 +15,48 @@ from alexnet.cifar10 import HEIGHT, WIDTH
 from alexnet.runtime.errors import InputError
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read. Not EPS, for instance, which Pillow has Ghostscript run."""
+"""Pillow's names of the formats that are read. EPS is not one of them, because Pillow runs Ghostscript for it."""
 JPEGS = ("JPEG", "MPO")
-"""Pillow's names for a file with a JPEG in it, and for one with several."""
+"""Pillow's names for a file with one JPEG in it, and for one with several."""
 FILE_BYTES = 64 << 20
 """The most bytes that a file may have."""
 DECODED_BYTES = 192 << 20
-"""The most bytes that decoding an image may take, as far as its header tells, so that all of it stays below 256 MB."""
+"""The most bytes that decoding an image may take, estimated from its header. All in all it takes less than 256 MB."""
 MOST_READS = 400_000
-"""In how many pieces a file may be read, so that millions of empty parts take neither minutes nor gigabytes."""
+"""The most pieces in which a file may be read, so that millions of empty parts cannot take minutes or gigabytes."""
 SCANNED_PIXELS = 7 * 10**8
-"""How many pixels all passes of a JPEG together may have. Each pass goes over the whole image."""
+"""The most pixels that all passes of a JPEG may have together. Each pass goes over the whole image."""
 PLAIN_BYTES = 4 << 20
-"""The most bytes of a PPM whose numbers are written in digits, which are read slowly."""
+"""The most bytes of a PPM whose numbers are written in digits, because reading digits is slow."""
 WAIT_SECONDS = 30
-"""How long a named pipe or a device may send nothing."""
+"""How long a named pipe or a device may send nothing, in seconds."""
 
 _PIXEL_BYTES = {"BMP": 5, "DIB": 5, "GIF": 8, "PNG": 5, "PPM": 5, "TIFF": 16}
-"""The bytes that decoding is assumed to take for each pixel; JPEG is counted apart, the other formats count as 32.
+"""The estimated number of bytes that decoding takes for each pixel. It is 32 for other formats, except for JPEG.
 
-These are estimates with a margin. Pillow holds a pixel in at most 4 bytes. BMP, PNG and PPM are decoded row by row into
-one such image, a GIF's frame is laid on a second one, and TIFF and the others are given room for four and eight.
+The estimates have a margin. Pillow stores a pixel in at most 4 bytes. BMP, PNG and PPM are decoded row by row into one
+image, and a GIF's frame is put on a second one. TIFF has room for four images, and the other formats for eight.
 """
 _JPEG_SCAN = b"\xff\xda"
 """What each pass of a JPEG begins with."""
 _PNG_END = b"IEND\xae\x42\x60\x82"
-"""The last chunk of a PNG with its checksum, which Pillow does not ask for."""
+"""The last chunk of a PNG file with its checksum. Pillow also accepts files without it."""
 _SIDE = 4 * max(HEIGHT, WIDTH)
-"""The side in pixels that a large image is first brought down to, at least, by averaging whole blocks."""
+"""A larger image is first reduced to at least this many pixels a side, by averaging blocks of pixels."""
 
 
 def open_image(name: str) -> np.ndarray:
-    """Return the image in a file, on standard input for `-`, as `read_image` does, and raise InputError as it does.
+    """Return the image in a file, or on standard input if the name is `-`, as `read_image` does.
 
-    Raises InputError also for a file that cannot be read, is larger than FILE_BYTES, or is a pipe that sends nothing.
+    Raises InputError when `read_image` does, and when the file cannot be read, is larger than FILE_BYTES, or is a pipe
+    that sends nothing.
     """
     try:
         if name == "-":
             if sys.stdin is None:
                 raise InputError("cannot be read: standard input is closed")
             return read_image(_bounded(sys.stdin.buffer.read(FILE_BYTES + 1)))
-        # Without O_NONBLOCK, a named pipe that nobody writes to would keep this waiting for ever.
+        # Without O_NONBLOCK, opening a named pipe that nobody writes to would never return.
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
@@ -64,7 +65,7 @@ def open_image(name: str) -> np.ndarray:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise InputError("cannot be read: no name of a file") from None
+        raise InputError("cannot be read: not a valid file name") from None
 
 
 def _bounded(data: bytes) -> bytes:
@@ -84,7 +85,7 @@ def _from_pipe(handle: int) -> bytes:
 
 
 class _File(io.BytesIO):
-    # A file that counts how often it is read.
+    # A file that counts how often it is read, and ends in an error when that is too often.
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -93,49 +94,49 @@ class _File(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
         if self._reads > MOST_READS:
-            raise InputError(f"an image that cannot be read: it has more than {MOST_READS} parts")
+            raise InputError(f"the image cannot be read: it has more than {MOST_READS} parts")
         return super().read(size)
 
 
 def read_image(data: bytes) -> np.ndarray:
-    """Return the image in the bytes of a file, of one of FORMATS and any mode, as uint8 of shape (32, 32, 3).
+    """Return the image in the bytes of a file as uint8 of shape (32, 32, 3). It may have any of FORMATS, and any mode.
 
-    Its EXIF orientation is followed, the largest square in its middle is taken and resized with antialiasing; what is
-    transparent is laid on white. Of greyscale images with more than eight bits, white is the largest of 16 bits, or
-    1 in floating point. Of several frames the first is taken.
+    The image is turned as its EXIF orientation says. The largest square in the middle is resized with antialiasing.
+    Transparent parts become white. In greyscale images with more than eight bits, white is the largest 16-bit value, or
+    1 in floating point. If there are several frames, the first is used.
 
-    Raises InputError when it is no image, is damaged or cut short, would take more memory than DECODED_BYTES, or would
-    take long: it then has more than MOST_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
+    Raises InputError when the bytes are not an image, are damaged or cut short, or when decoding them would take more
+    than DECODED_BYTES, or long: more than MOST_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
     """
     if data[:2] in (b"P1", b"P2", b"P3") and len(data) > PLAIN_BYTES:
         raise InputError(f"a PPM in digits with more than {PLAIN_BYTES} bytes: save it in another format")
     file = _File(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about odd metadata, and images that Pillow finds large
+        warnings.simplefilter("ignore")  # about unusual metadata, and about images that Pillow considers large
         try:
             with Image.open(file, formats=FORMATS) as opened:
                 opened.verify()  # for a PNG, this checks every chunk; decoding skips the last ones
             file.seek(0)
             if opened.format == "PNG" and _PNG_END not in data:
-                raise InputError("an image that cannot be read: it is cut short")
+                raise InputError("the image cannot be read: it is cut short")
             if opened.format in JPEGS and data.count(_JPEG_SCAN) * opened.width * opened.height > SCANNED_PIXELS:
-                raise InputError("an image that cannot be read: it has too many passes")
+                raise InputError("the image cannot be read: it has too many passes")
             with Image.open(file, formats=FORMATS) as opened:
                 return _read(opened)
         except InputError:
             raise
         except UnidentifiedImageError:
-            raise InputError(f"no image of a format that is read ({', '.join(FORMATS)})") from None
-        except Exception as error:  # for damaged files, Pillow's decoders raise exceptions of any type
-            raise InputError(f"an image that cannot be read: {error or type(error).__name__}") from None
+            raise InputError(f"not an image in a supported format ({', '.join(FORMATS)})") from None
+        except Exception as error:  # Pillow's decoders raise exceptions of any type for damaged files
+            raise InputError(f"the image cannot be read: {error or type(error).__name__}") from None
 
 
 def _read(opened: Image.Image) -> np.ndarray:
     size = opened.size
     if opened.format in JPEGS:
-        opened.draft(None, (_SIDE, _SIDE))  # decoded smaller, where that is larger still
+        opened.draft(None, (_SIDE, _SIDE))  # decodes the JPEG at a smaller size, if that is still at least _SIDE
     if _decoded_bytes(opened, size) > DECODED_BYTES:
-        raise InputError(f"an image of {size[0]}x{size[1]} pixels, too many for a {opened.format}: make it smaller")
+        raise InputError(f"the image has {size[0]}x{size[1]} pixels, too many for a {opened.format}: make it smaller")
     small = _reduced(opened)
     orientation = opened.getexif().get(0x0112)
     if orientation is not None:
@@ -147,7 +148,7 @@ def _read(opened: Image.Image) -> np.ndarray:
 def _decoded_bytes(opened: Image.Image, size: tuple[int, int]) -> float:
     if opened.format not in JPEGS:
         return size[0] * size[1] * _PIXEL_BYTES.get(str(opened.format), 32)
-    # A JPEG may come in passes, which takes two bytes for each coefficient of each of its layers.
+    # A JPEG may be progressive, which takes two bytes for each coefficient of each of its layers.
     layers = [(across, down) for _, across, down, _ in getattr(opened, "layer", [])]
     most = max(across for across, _ in layers) * max(down for _, down in layers)
     share = sum(across * down for across, down in layers) / most
@@ -155,11 +156,11 @@ def _decoded_bytes(opened: Image.Image, size: tuple[int, int]) -> float:
 
 
 def _reduced(opened: Image.Image) -> Image.Image:
-    # The square in the middle in red, green and blue, by averages over blocks where it is large. A strip at a time, for
-    # some modes take many times the memory while they are converted.
+    # Returns the square in the middle as RGB, reduced if it is large. It is converted in strips, because some modes
+    # take many times as much memory while they are converted.
     side = min(opened.size)
     left, top = ((length - side) // 2 for length in opened.size)
-    right, bottom = opened.width - left, opened.height - top  # one pixel more, where the middle is between two
+    right, bottom = opened.width - left, opened.height - top  # one pixel more if the sides differ by an odd number
     factor = side // _SIDE
     if factor < 2:
         return _on_white(_eight_bits(opened.crop((left, top, right, bottom))))
@@ -175,7 +176,7 @@ def _reduced(opened: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    # Red, green and blue, and alpha only where something may be transparent.
+    # Converts an image to RGB, or to RGBA if it may have transparent parts.
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))

@@ -1,4 +1,4 @@
-"""Which kernels compute the layers of a network, and in which precision."""
+"""Choosing the kernels that compute the layers of a network, and their precision."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from alexnet.runtime.choices import AmpLevel, ChosenAmpLevel, ChosenKernels, Ker
 from alexnet.runtime.errors import InputError
 
 FLOAT16_LOSS_SCALE = 1024.0
-"""How much larger gradients are computed in float16, so that small ones do not become 0; the zoo's is 1024."""
+"""The factor by which the loss is multiplied in float16, so that small gradients do not become 0, as in the zoo."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """What makes the layers of a network.
+    """The library and the precision that compute the layers of a network.
 
-    library: `mindspore`, its own operators, or `onednn`, on CPUs that have it.
-    amp_level: O0 computes in float32. O2 computes convolutions and fully connected layers in bfloat16 with oneDNN and
-        in float16 with MindSpore's operators, whose level of that name it is; weights, their gradients and updates,
-        batch statistics and the loss stay in float32.
+    library: `mindspore` uses MindSpore's own operators; `onednn` uses oneDNN, on CPUs.
+    amp_level: O0 computes in float32. O2 computes convolutions and fully connected layers in bfloat16 with oneDNN, and
+        in float16 with MindSpore's operators, as MindSpore's level of that name does. Weights, their gradients and
+        updates, batch statistics and the loss stay in float32.
     """
 
     library: KernelLibrary = "mindspore"
@@ -29,20 +29,34 @@ class Kernels:
 
     @property
     def loss_scale(self) -> float:
-        """What the loss is multiplied by in training: 1 but for float16, for bfloat16 has the range of float32."""
+        """The factor by which the loss is multiplied in training. Only float16 needs it, because its range is small."""
         return FLOAT16_LOSS_SCALE if self.library == "mindspore" and self.amp_level == "O2" else 1.0
 
     def convolution_block(
         self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, first: bool
     ) -> nn.Cell:
-        """Return a convolution followed by normalisation, ReLU and pooling; `first` if it takes the network's input."""
+        """Return a block of a convolution, batch normalisation, ReLU and max-pooling.
+
+        Args:
+            convolution: the convolution.
+            norm: the batch normalisation, or None.
+            pool: the max-pooling, or None.
+            first: whether the block takes the images, for which no gradient is needed.
+        """
         if self.library == "onednn":
             data_type: onednn.DataType = "bf16" if self.amp_level == "O2" else "f32"
             return onednn_layers.ConvolutionBlock(convolution, norm, pool, data_type, first)
         return mindspore_layers.ConvolutionBlock(convolution, norm, pool, self._float)
 
     def dense(self, in_channels: int, out_channels: int, relu: bool, **settings: Any) -> nn.Dense:
-        """Return a fully connected layer; `settings` are `weight_init` and `bias_init` as `nn.Dense` has them."""
+        """Return a fully connected layer.
+
+        Args:
+            in_channels: the number of inputs.
+            out_channels: the number of outputs.
+            relu: whether a ReLU follows.
+            settings: `weight_init` and `bias_init` of `nn.Dense`.
+        """
         if self.library == "onednn":
             data_type: onednn.DataType = "bf16" if self.amp_level == "O2" else "f32"
             return onednn_layers.Dense(in_channels, out_channels, relu, data_type, **settings)
@@ -58,22 +72,28 @@ MINDSPORE = Kernels()
 
 
 def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str, threads: int) -> Kernels:
-    """Return the kernels for a device target of MindSpore's, and have oneDNN's compute with so many threads.
+    """Return the kernels to use, and set the number of threads of oneDNN.
 
-    `auto` takes oneDNN on a CPU where it is installed, and O2 where that is fast: off the CPU, and on CPUs with
-    bfloat16 instructions. Raises InputError when what is asked for is not there.
+    Args:
+        library: `auto` chooses oneDNN on a CPU if it is installed, and MindSpore otherwise.
+        amp_level: `auto` chooses O2 on Ascend, on GPUs and on CPUs with bfloat16 instructions if oneDNN computes, and
+            O0 otherwise.
+        device_target: the device target that is used.
+        threads: the number of threads on the CPU.
+
+    Raises InputError when the library is not available, or O2 is not possible with it.
     """
     on_cpu = device_target == "CPU"
     if library == "auto":
         library = "onednn" if on_cpu and onednn.available() else "mindspore"
     elif library == "onednn" and not on_cpu:
         raise InputError(
-            f"kernels is onednn, which computes on a CPU, but the device is {device_target}: set it to auto"
+            f"kernels is onednn, which computes only on a CPU, but the device is {device_target}: set it to auto"
         )
     elif library == "onednn" and not onednn.available():
         raise InputError(
-            "kernels is onednn, but oneDNN is not installed, which there is for Linux on x86-64: "
-            f"pip install {onednn.DISTRIBUTION}, or set it to auto"
+            "kernels is onednn, but oneDNN is not installed: set it to auto or, on Linux on x86-64, "
+            f"pip install {onednn.DISTRIBUTION}"
         )
     bfloat16 = library == "onednn" and onednn.computes_bfloat16()
     if amp_level == "auto":

@@ -1,17 +1,19 @@
-"""The layers of a network as MindSpore's own operators compute them, on any device."""
+"""Layers that MindSpore's own operators compute, on any device."""
 
 import mindspore as ms
 from mindspore import nn, ops
 
 
 class ConvolutionBlock(nn.Cell):
-    """A convolution, batch normalisation if there is one, ReLU, and max-pooling if there is one.
+    """A convolution, batch normalisation, ReLU and max-pooling.
 
-    Takes and returns a tensor of shape (N, C, H, W).
+    It takes and returns a float32 tensor of shape (N, C, H, W). Normalisation and pooling are computed in float32.
 
     Args:
-        convolution, norm, pool: the layers; the block shares their parameters. `norm` and `pool` may be None.
-        data_type: what the convolution is computed in. Normalisation and pooling are float32 in any case.
+        convolution: the convolution, whose parameters the block uses.
+        norm: the batch normalisation, whose parameters the block uses, or None.
+        pool: the max-pooling, or None.
+        data_type: the type in which the convolution is computed.
     """
 
     def __init__(
@@ -29,16 +31,21 @@ class ConvolutionBlock(nn.Cell):
             self.pool.to_float(ms.float32)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        """Return the block's output."""
+        """Return the output of the block."""
         return self.pool(ops.relu(self.norm(self.convolution(x))))
 
 
 def dense(
     in_channels: int, out_channels: int, relu: bool, data_type: ms.Type = ms.float32, **settings: str
 ) -> nn.Dense:
-    """Return a fully connected layer with a bias, and with a ReLU if wanted; `settings` are more of `nn.Dense`'s.
+    """Return a fully connected layer with a bias.
 
-    data_type: what the layer is computed in.
+    Args:
+        in_channels: the number of inputs.
+        out_channels: the number of outputs.
+        relu: whether a ReLU follows.
+        data_type: the type in which the layer is computed.
+        settings: other arguments of `nn.Dense`.
     """
     layer = nn.Dense(in_channels, out_channels, activation="relu" if relu else None, **settings)
     return layer if data_type == ms.float32 else layer.to_float(data_type)

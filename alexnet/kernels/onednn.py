@@ -1,8 +1,8 @@
-"""A binding to oneDNN's C API: memory, primitives and how they are run.
+"""A binding to oneDNN's C API: memory, primitives, and programs that run them.
 
 oneDNN computes the layers of a network on a CPU. MindSpore uses an old version of it, and only with plain NCHW tensors,
-for which oneDNN has its slowest kernels. Through this module a layer can ask for the memory layout that oneDNN likes
-best. The library is `libdnnl.so` of the wheel `onednn-cpu-gomp`, loaded with `ctypes`, so that nothing is compiled.
+for which oneDNN's kernels are the slowest. With this module, a layer can use the memory layouts that oneDNN prefers.
+The library is `libdnnl.so` from the wheel `onednn-cpu-gomp`. It is loaded with `ctypes`, so nothing has to be compiled.
 
 Source: https://uxlfoundation.github.io/oneDNN/v3.2/
 """
@@ -20,24 +20,25 @@ from typing import Any, Literal
 import numpy as np
 
 DISTRIBUTION = "onednn-cpu-gomp"
-"""The wheel that has the library: oneDNN for CPUs, with GNU OpenMP."""
+"""The wheel that contains the library: oneDNN for CPUs, with GNU OpenMP."""
 
 DataType = Literal["f32", "bf16"]
+"""The types of the values in a tensor: float32 or bfloat16."""
 
 
 class OneDNNError(RuntimeError):
-    """A oneDNN call failed; the message names the call and its status."""
+    """A call of oneDNN failed. The message names the function and its status."""
 
 
 class Propagation(IntEnum):
-    """`dnnl_prop_kind_t`: what a forward primitive is made for."""
+    """`dnnl_prop_kind_t`: whether a forward primitive is used in training."""
 
     TRAINING = 64
     INFERENCE = 96
 
 
 class Flag(IntEnum):
-    """`dnnl_normalization_flags_t`."""
+    """`dnnl_normalization_flags_t`: the parts of a batch normalisation."""
 
     USE_SCALE = 2
     USE_SHIFT = 4
@@ -56,7 +57,7 @@ _NO_BUFFER = None
 _MAXIMUM_DIMENSIONS = 12
 _ALIGNMENT = 64
 _AVX512_BF16 = 0xE7
-"""The bits of `dnnl_cpu_isa_t` that every CPU with bfloat16 instructions has: AVX512_BF16, and AMX above it."""
+"""The bits of `dnnl_cpu_isa_t` that are set for every CPU with bfloat16 instructions (AVX512_BF16, or AMX as well)."""
 
 _ARGUMENTS = {
     "src": 1,
@@ -76,7 +77,7 @@ _ARGUMENTS = {
     "diff_scale": 255,
     "diff_shift": 256,
 }
-"""The numbers that oneDNN gives the tensors a primitive reads and writes (`DNNL_ARG_...`)."""
+"""oneDNN's numbers for the tensors that a primitive reads and writes (`DNNL_ARG_...`)."""
 _QUERIES = {
     "src": 129,
     "diff_src": 130,
@@ -87,7 +88,7 @@ _QUERIES = {
     "workspace": 135,
     "scratchpad": 136,
 }
-"""The numbers by which a primitive is asked for the layouts that it chose (`dnnl_query_..._md`)."""
+"""oneDNN's numbers for querying the layouts that a primitive has chosen (`dnnl_query_..._md`)."""
 _QUERY_IMPLEMENTATION = 8
 
 _NORM_RELU = Flag.USE_SCALE | Flag.USE_SHIFT | Flag.FUSE_RELU
@@ -100,7 +101,7 @@ class _Argument(ctypes.Structure):
     _fields_ = (("number", c_int), ("memory", c_void_p))
 
 
-# The parameters of each function after the first, which points to what the function creates.
+# The parameters of the functions that create something, without the first one, which points to the created object.
 _CREATED_FROM: dict[str, tuple[Any, ...]] = {
     "dnnl_engine_create": (c_int, c_size_t),
     "dnnl_stream_create": (c_void_p, c_uint),
@@ -158,7 +159,7 @@ _OTHERS: dict[str, tuple[Any, ...]] = {
 
 
 def find_library() -> Path | None:
-    """Return the path of oneDNN's library; None when its wheel is not installed."""
+    """Return the path of oneDNN's library, or None if its wheel is not installed."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -168,7 +169,7 @@ def find_library() -> Path | None:
 
 @cache
 def available() -> bool:
-    """Tell whether oneDNN can be used here: its wheel is installed and its library can be loaded."""
+    """Return whether oneDNN can be used: its wheel is installed, and its library can be loaded."""
     path = find_library()
     if path is None:
         return False
@@ -188,17 +189,17 @@ def version() -> str:
 
     function = _library().dnnl_version
     function.restype = ctypes.POINTER(Version)
-    told = function().contents
-    return f"{told.major}.{told.minor}.{told.patch}"
+    numbers = function().contents
+    return f"{numbers.major}.{numbers.minor}.{numbers.patch}"
 
 
 def computes_bfloat16() -> bool:
-    """Tell whether this CPU has bfloat16 instructions that oneDNN uses (AVX512_BF16 or AMX)."""
+    """Return whether this CPU has bfloat16 instructions that oneDNN uses (AVX512_BF16 or AMX)."""
     return available() and _library().dnnl_get_effective_cpu_isa() & _AVX512_BF16 == _AVX512_BF16
 
 
 def set_threads(threads: int) -> None:
-    """Have every primitive that is made from now on compute with so many threads; without this, one for each core."""
+    """Set the number of threads of all primitives. If it is not set, there is one thread for each core."""
     global _threads
     _threads = threads
 
@@ -237,7 +238,7 @@ def _create(name: str, *arguments: Any) -> c_void_p:
 
 
 class _Owner:
-    # Destroys a oneDNN object when nothing refers to this one any more.
+    # Owns an object of oneDNN, and destroys it when this object is no longer used.
     def __init__(self, handle: c_void_p, kind: str) -> None:
         self.handle = handle
         weakref.finalize(self, getattr(_library(), f"dnnl_{kind}_destroy"), handle).atexit = False
@@ -254,7 +255,7 @@ def _stream() -> c_void_p:
 
 
 def _apply_threads() -> None:
-    # OpenMP keeps this number for each thread that calls it, and MindSpore calls us from threads of its own.
+    # OpenMP stores this number for each calling thread, and MindSpore calls this module from threads of its own.
     if _threads:
         _library().omp_set_num_threads(_threads)
 
@@ -264,7 +265,7 @@ def _dims(values: Sequence[int]) -> Any:
 
 
 class Layout(_Owner):
-    """A tensor's shape, data type and order in memory (`dnnl_memory_desc_t`)."""
+    """The shape, data type and memory layout of a tensor (`dnnl_memory_desc_t`)."""
 
     @classmethod
     def plain(cls, shape: Sequence[int], data_type: DataType = "f32") -> "Layout":
@@ -276,13 +277,13 @@ class Layout(_Owner):
 
     @classmethod
     def any(cls, shape: Sequence[int], data_type: DataType = "f32") -> "Layout":
-        """Return a layout that leaves the order in memory for a primitive to choose."""
+        """Return a layout whose order in memory a primitive may choose."""
         name = "dnnl_memory_desc_create_with_tag"
         return cls(_create(name, len(shape), _dims(shape), _DATA_TYPES[data_type], _FORMAT_ANY), "memory_desc")
 
     @property
     def size(self) -> int:
-        """Bytes, padding included."""
+        """The size of the tensor in bytes, including padding."""
         return int(_library().dnnl_memory_desc_get_size(self.handle))
 
     def __eq__(self, other: object) -> bool:
@@ -297,16 +298,16 @@ class Memory(_Owner):
     def __init__(self, layout: Layout) -> None:
         super().__init__(_create("dnnl_memory_create", layout.handle, _engine(), _NO_BUFFER), "memory")
         self.layout = layout
-        # Fresh pages of zeros take no memory before they are written, so replacing this array costs nothing.
+        # New pages of zeros take no memory until they are written, so replacing this array costs nothing.
         self._set(_aligned(layout.size))
 
     def _set(self, array: np.ndarray) -> None:
-        self._array = array  # so that it lives as long as it is used
+        self._array = array  # this keeps the buffer alive
         _check("dnnl_memory_set_data_handle", self.handle, array.ctypes.data)
 
 
 class ArrayMemory(Memory):
-    """A float32 tensor in plain layout; its buffer is the array in the attribute `array`, which can be replaced."""
+    """A float32 tensor in the plain layout. Its buffer is the attribute `array`, which can be replaced."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__(Layout.plain(shape))
@@ -314,7 +315,7 @@ class ArrayMemory(Memory):
 
     @property
     def array(self) -> np.ndarray:
-        """The array, float32 of the tensor's shape."""
+        """The values, float32 of the tensor's shape. Setting an array of another type or shape raises ValueError."""
         return self._array.view(np.float32).reshape(self._shape)
 
     @array.setter
@@ -325,16 +326,16 @@ class ArrayMemory(Memory):
 
 
 def _aligned(size: int) -> np.ndarray:
-    # So many bytes, the first at a multiple of 64, for which oneDNN's kernels are fastest.
+    # Returns a buffer of this many bytes at a multiple of 64, which oneDNN's kernels read fastest.
     raw = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size]
 
 
 class Primitive:
-    """Something that oneDNN computes; made once for its shapes, run as often as wanted.
+    """An operation of oneDNN for certain shapes, which can be run many times. Use the functions below to create one.
 
-    Use the functions below to make one.
+    Raises OneDNNError when oneDNN cannot create it.
     """
 
     def __init__(self, name: str, *arguments: Any) -> None:
@@ -345,7 +346,7 @@ class Primitive:
 
     @property
     def descriptor(self) -> c_void_p:
-        """What a backward primitive takes as its hint."""
+        """The descriptor, which a backward primitive takes as a hint."""
         return self._descriptor.handle
 
     @property
@@ -356,12 +357,12 @@ class Primitive:
         return (name.value or b"").decode()
 
     def layout(self, tensor: str) -> Layout:
-        """Return the layout that the primitive chose for a tensor, `src` or `diff_weights` say, or its `workspace`."""
-        told = _library().dnnl_primitive_desc_query_md(self.descriptor, _QUERIES[tensor], 0)
-        return Layout(_create("dnnl_memory_desc_clone", told), "memory_desc")
+        """Return the layout that the primitive has chosen for a tensor, such as `src`, `diff_dst` or `workspace`."""
+        chosen = _library().dnnl_primitive_desc_query_md(self.descriptor, _QUERIES[tensor], 0)
+        return Layout(_create("dnnl_memory_desc_clone", chosen), "memory_desc")
 
     def run(self, **tensors: Memory) -> None:
-        """Compute, tensors given by oneDNN's names for them, and return when it is done."""
+        """Run the operation on tensors, given by oneDNN's names for them, and wait until it has finished."""
         tensors["scratchpad"] = self._scratchpad
         arguments = (_Argument * len(tensors))(
             *(_Argument(_ARGUMENTS[name], memory.handle) for name, memory in tensors.items())
@@ -372,12 +373,12 @@ class Primitive:
 
 
 def reorder(source: Layout, target: Layout) -> Primitive:
-    """Copy `src` to `dst`, in another order or data type."""
+    """Return a primitive that copies `src` to `dst`, in another layout or data type."""
     return Primitive("reorder", source.handle, _engine(), target.handle, _engine(), _attributes())
 
 
 def matmul(source: Layout, weights: Layout, target: Layout) -> Primitive:
-    """Multiply the matrices `src` and `weights` to `dst`."""
+    """Return a primitive that writes the matrix product of `src` and `weights` to `dst`."""
     return Primitive("matmul", _engine(), source.handle, weights.handle, None, target.handle, _attributes())
 
 
@@ -391,9 +392,17 @@ def convolution_forward(
     padding: int,
     relu: bool,
 ) -> Primitive:
-    """Convolve `src` with `weights`, add `bias`, and apply ReLU if wanted.
+    """Return a primitive that convolves `src` with `weights`, adds `bias`, applies a ReLU if asked, and writes `dst`.
 
-    source, target: of shape (N, C, H, W). weights: of shape (out, in, height, width). padding: zeros on each side.
+    Args:
+        propagation: whether it is used in training.
+        source: the layout of `src`, of shape (N, C, H, W).
+        weights: the layout of `weights`, of shape (out_channels, in_channels, height, width).
+        bias: the layout of `bias`, of shape (out_channels,), or None.
+        target: the layout of `dst`, of shape (N, C, H, W).
+        stride: the stride along both axes.
+        padding: how many zeros are added on each side.
+        relu: whether a ReLU follows.
     """
     return Primitive(
         "convolution_forward",
@@ -412,7 +421,7 @@ def convolution_forward(
 def convolution_backward_data(
     source_gradient: Layout, weights: Layout, target_gradient: Layout, stride: int, padding: int, forward: Primitive
 ) -> Primitive:
-    """Compute `diff_src` from `weights` and `diff_dst`."""
+    """Return a primitive that computes `diff_src` from `weights` and `diff_dst`."""
     return Primitive(
         "convolution_backward_data",
         _engine(),
@@ -435,7 +444,7 @@ def convolution_backward_weights(
     padding: int,
     forward: Primitive,
 ) -> Primitive:
-    """Compute `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
+    """Return a primitive that computes `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
     return Primitive(
         "convolution_backward_weights",
         _engine(),
@@ -453,9 +462,15 @@ def convolution_backward_weights(
 def inner_product_forward(
     propagation: Propagation, source: Layout, weights: Layout, bias: Layout, target: Layout, relu: bool
 ) -> Primitive:
-    """Multiply `src` by the transpose of `weights`, add `bias`, and apply ReLU if wanted.
+    """Return a primitive that multiplies `src` by the transpose of `weights`, adds `bias`, and applies a ReLU if asked.
 
-    source: of shape (N, in). weights: of shape (out, in). target: of shape (N, out).
+    Args:
+        propagation: whether it is used in training.
+        source: the layout of `src`, of shape (N, in_channels).
+        weights: the layout of `weights`, of shape (out_channels, in_channels).
+        bias: the layout of `bias`, of shape (out_channels,).
+        target: the layout of `dst`, of shape (N, out_channels).
+        relu: whether a ReLU follows.
     """
     return Primitive(
         "inner_product_forward",
@@ -469,7 +484,7 @@ def inner_product_forward(
 def inner_product_backward_data(
     source_gradient: Layout, weights: Layout, target_gradient: Layout, forward: Primitive
 ) -> Primitive:
-    """Compute `diff_src` from `weights` and `diff_dst`."""
+    """Return a primitive that computes `diff_src` from `weights` and `diff_dst`."""
     handles = (layout.handle for layout in (source_gradient, weights, target_gradient))
     return Primitive("inner_product_backward_data", _engine(), *handles, forward.descriptor, _attributes())
 
@@ -477,39 +492,49 @@ def inner_product_backward_data(
 def inner_product_backward_weights(
     source: Layout, weights_gradient: Layout, bias_gradient: Layout, target_gradient: Layout, forward: Primitive
 ) -> Primitive:
-    """Compute `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
+    """Return a primitive that computes `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
     handles = (layout.handle for layout in (source, weights_gradient, bias_gradient, target_gradient))
     return Primitive("inner_product_backward_weights", _engine(), *handles, forward.descriptor, _attributes())
 
 
 def batch_norm_relu_forward(source: Layout, epsilon: float) -> Primitive:
-    """Normalise `src` over the batch, apply `scale`, `shift` and ReLU; also write `mean`, `variance`, `workspace`."""
+    """Return a primitive that normalises `src` over the batch, and applies `scale`, `shift` and a ReLU.
+
+    It writes `dst`, `mean`, `variance` and `workspace`.
+    """
     arguments = (_engine(), Propagation.TRAINING, source.handle, source.handle, epsilon, _NORM_RELU, _attributes())
     return Primitive("batch_normalization_forward", *arguments)
 
 
 def batch_norm_relu_backward(source: Layout, epsilon: float, forward: Primitive) -> Primitive:
-    """Compute `diff_src`, `diff_scale` and `diff_shift` from `src`, `diff_dst` and what the forward pass wrote."""
+    """Return a primitive that computes `diff_src`, `diff_scale` and `diff_shift`.
+
+    It reads `src`, `scale`, `diff_dst`, and the `mean`, `variance` and `workspace` of the forward primitive.
+    """
     layouts = (source.handle,) * 3
     arguments = (_engine(), _BACKWARD, *layouts, epsilon, _NORM_RELU, forward.descriptor, _attributes())
     return Primitive("batch_normalization_backward", *arguments)
 
 
 def relu_backward(target: Layout) -> Primitive:
-    """Compute `diff_src` from `diff_dst` and from `src`, for which ReLU's result serves as well as its input."""
-    of = target.handle
+    """Return a primitive that computes `diff_src` of a ReLU from `diff_dst` and `src`.
+
+    The result of the ReLU can be given as `src` instead of its input, because both are positive in the same places.
+    """
+    layout = target.handle
     forward = Primitive(
-        "eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, of, of, 0.0, 0.0, _attributes()
+        "eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, layout, layout, 0.0, 0.0, _attributes()
     )
+    layouts = (layout,) * 3
     return Primitive(
-        "eltwise_backward", _engine(), _ELTWISE_RELU, of, of, of, 0.0, 0.0, forward.descriptor, _attributes()
+        "eltwise_backward", _engine(), _ELTWISE_RELU, *layouts, 0.0, 0.0, forward.descriptor, _attributes()
     )
 
 
 def max_pool_forward(
     propagation: Propagation, source: Layout, target: Layout, kernel_size: int, stride: int
 ) -> Primitive:
-    """Take the maximum of each window; in training also write the `workspace`."""
+    """Return a primitive that writes the maximum of each window of `src` to `dst`, and in training the `workspace`."""
     return Primitive(
         "pooling_forward",
         _engine(),
@@ -525,7 +550,7 @@ def max_pool_forward(
 def max_pool_backward(
     source_gradient: Layout, target_gradient: Layout, kernel_size: int, stride: int, forward: Primitive
 ) -> Primitive:
-    """Compute `diff_src` from `diff_dst` and the `workspace`."""
+    """Return a primitive that computes `diff_src` from `diff_dst` and the `workspace`."""
     return Primitive(
         "pooling_backward",
         _engine(),
@@ -539,19 +564,19 @@ def max_pool_backward(
 
 
 def _window(stride: int, padding: int) -> tuple[Any, ...]:
-    # Strides, dilations (0 for none) and the padding at both ends.
+    # Returns strides, dilations (0 for none), and the padding at both ends.
     return _dims((stride, stride)), _dims((0, 0)), _dims((padding, padding)), _dims((padding, padding))
 
 
 def _pool_window(kernel_size: int, stride: int) -> tuple[Any, ...]:
-    # Strides, kernel, dilations and the padding at both ends.
+    # Returns strides, kernel sizes, dilations (0 for none), and the padding at both ends.
     return (_dims((stride, stride)), _dims((kernel_size, kernel_size)), *(_dims((0, 0)) for _ in range(3)))
 
 
 @cache
 def _attributes(relu: bool = False) -> c_void_p:
-    # What every primitive is made with. By default oneDNN keeps scratchpads by thread, and a primitive that was made in
-    # one thread and runs in another, as MindSpore would have it, has none: so each primitive gets one of its own.
+    # Returns the attributes of a primitive. By default, oneDNN keeps a scratchpad for each thread, so a primitive that
+    # is created in one thread and run in another, as MindSpore does it, has none. So every primitive gets its own.
     attributes = _create("dnnl_primitive_attr_create")
     _check("dnnl_primitive_attr_set_scratchpad_mode", attributes, _SCRATCHPAD_OF_USER)
     if relu:
@@ -568,11 +593,11 @@ class Program:
         self._steps: list[tuple[Primitive, dict[str, Memory]]] = []
 
     def add(self, primitive: Primitive, **tensors: Memory) -> None:
-        """Append a primitive and the tensors that it reads and writes."""
+        """Append a primitive, with the tensors that it reads and writes by oneDNN's names."""
         self._steps.append((primitive, tensors))
 
     def convert(self, memory: Memory, layout: Layout) -> Memory:
-        """Return a tensor in another layout: itself if that is its layout, else a copy that is made at this point."""
+        """Return a tensor in a layout: the tensor itself if it has this layout, else a copy that is appended here."""
         if memory.layout == layout:
             return memory
         copy = Memory(layout)
@@ -580,10 +605,10 @@ class Program:
         return copy
 
     def store(self, memory: Memory, array: ArrayMemory) -> None:
-        """Append the copy of a tensor to an array."""
+        """Append copying a tensor to an array."""
         self.add(reorder(memory.layout, array.layout), src=memory, dst=array)
 
     def run(self) -> None:
-        """Run all of them."""
+        """Run all primitives in their order."""
         for primitive, tensors in self._steps:
             primitive.run(**tensors)

@@ -1,39 +1,41 @@
-"""The layers of a network as oneDNN computes them: a block around a convolution, and a fully connected layer.
+"""Layers that oneDNN computes: a block around a convolution, and a fully connected layer.
 
-Inside a block, tensors stay in the layout that oneDNN likes best, and in bfloat16 where that is asked for. What enters
-and leaves it, its gradients included, is plain float32. Each layer is one MindSpore operator forward and one backward.
+Inside a block, tensors have the layouts that oneDNN prefers, and are bfloat16 if that is chosen. Its inputs, its
+outputs and their gradients are plain float32. Each layer is one MindSpore operator in the forward pass, and one in the
+backward pass.
 """
 
 import inspect
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
 from alexnet.kernels import onednn
-from alexnet.kernels.onednn import ArrayMemory, DataType, Layout, Memory, Program, Propagation
+from alexnet.kernels.onednn import ArrayMemory, DataType, Layout, Memory, Primitive, Program, Propagation
 
 Shape = tuple[int, ...]
 
 
 class ConvolutionBlock(nn.Cell):
-    """A convolution, batch normalisation if there is one, ReLU, and max-pooling if there is one.
+    """A convolution, batch normalisation, ReLU and max-pooling.
 
-    The block takes and returns float32 of shape (N, C, H, W). It computes with the parameters of the layers it is given
-    and moves the running statistics of the batch normalisation as that layer would. Outside of training, the
-    normalisation by these statistics is folded into the convolution.
+    The block takes and returns float32 of shape (N, C, H, W). It uses the parameters of the given layers, and updates
+    the running statistics of the batch normalisation as that layer would. Outside of training, the normalisation by
+    these statistics is folded into the convolution.
 
     Args:
-        convolution: square kernel, one stride for both axes, pad_mode `valid`, or `same` with stride 1 and an odd
-            kernel; with a bias if there is no batch normalisation, else without.
+        convolution: the convolution. It must have a square kernel, the same stride along both axes, and pad_mode
+            `valid`, or `same` with stride 1 and an odd kernel size; and a bias exactly if there is no batch
+            normalisation.
         norm: the batch normalisation, or None.
-        pool: the max-pooling, pad_mode `valid`, or None.
-        data_type: what the convolution, its gradients and all between it and the pooling are computed in; sums, batch
-            statistics and the gradients of parameters are float32 in any case.
-        first: whether the block is the network's first: no layer then needs the gradient of its input, and it is 0.
+        pool: the max-pooling, with pad_mode `valid`, or None.
+        data_type: the type in which everything from the convolution to the pooling is computed. Sums, batch statistics
+            and the gradients of parameters are always float32.
+        first: whether the block is the first of the network. Its input then needs no gradient, which is set to 0.
     """
 
     def __init__(
@@ -46,19 +48,19 @@ class ConvolutionBlock(nn.Cell):
     ) -> None:
         super().__init__(auto_prefix=False)  # the parameters keep their names
         self.convolution, self.norm = convolution, norm
-        settings = {
-            "stride": convolution.stride[0],
-            "padding": convolution.kernel_size[0] // 2 if convolution.pad_mode == "same" else 0,
-            "pool": (pool.kernel_size, pool.stride) if pool else None,
-            "epsilon": norm.eps if norm else None,
-            "data_type": data_type,
-        }
-        make = partial(_TrainedConvolution, **settings, first=first)
+        settings = _BlockSettings(
+            stride=convolution.stride[0],
+            padding=convolution.kernel_size[0] // 2 if convolution.pad_mode == "same" else 0,
+            pool=(pool.kernel_size, pool.stride) if pool else None,
+            epsilon=norm.eps if norm else None,
+            data_type=data_type,
+        )
+        make = partial(_TrainedBlock, settings, first)
         self.trained = (_WithBias if norm is None else _WithNorm)(make, first)
-        self.inference = _forward_operator(cache(partial(_InferredConvolution, **settings)), 3 if norm is None else 6)
+        self.inference = _forward_operator(cache(partial(_InferenceBlock, settings)), 3 if norm is None else 6)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        """Return the block's output."""
+        """Return the output of the block."""
         weight = self.convolution.weight
         if self.norm is None:
             bias = self.convolution.bias
@@ -68,21 +70,23 @@ class ConvolutionBlock(nn.Cell):
         if not self.training:
             return self.inference(x, weight, gamma, beta, running_mean, running_variance)
         out, mean, variance = self.trained(x, weight, gamma, beta)
-        share = self.norm.momentum  # of this batch in the running statistics
+        share = self.norm.momentum  # the share of this batch in the running statistics
         ops.assign(running_mean, running_mean * (1 - share) + mean * share)
         ops.assign(running_variance, running_variance * (1 - share) + variance * share)
         return out
 
 
 class Dense(nn.Dense):
-    """A fully connected layer with a bias, and with a ReLU if wanted.
+    """A fully connected layer with a bias.
 
-    Takes float32 of shape (N, in_channels), returns float32 of shape (N, out_channels).
+    It takes float32 of shape (N, in_channels) and returns float32 of shape (N, out_channels).
 
     Args:
-        in_channels, out_channels, settings: as `nn.Dense` has them; `has_bias` and `activation` are not among them.
-        relu: apply a ReLU.
-        data_type: what the products are computed in; sums and the gradients of parameters are float32 in any case.
+        in_channels: the number of inputs.
+        out_channels: the number of outputs.
+        relu: whether a ReLU follows.
+        data_type: the type of the factors in products. Sums and the gradients of parameters are always float32.
+        settings: other arguments of `nn.Dense`, except for `has_bias` and `activation`.
     """
 
     def __init__(
@@ -94,12 +98,13 @@ class Dense(nn.Dense):
         self.inference = _forward_operator(cache(partial(make, propagation=Propagation.INFERENCE)), 3)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        """Return the layer's output."""
+        """Return the output of the layer."""
         return (self.trained if self.training else self.inference)(x, self.weight, self.bias)
 
 
 class _WithBias(nn.Cell):
-    # A layer of a weight and a bias. `make` gets the shapes of the inputs and returns what computes the layer for them.
+    # A layer with a weight and a bias. `make` takes the shapes of the inputs and returns an object that computes the
+    # layer for these shapes.
     def __init__(self, make: Callable[..., Any], first: bool = False) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
@@ -118,7 +123,7 @@ class _WithBias(nn.Cell):
 
 
 class _WithNorm(nn.Cell):
-    # A layer of a weight and batch normalisation; the batch's mean and variance are outputs without a gradient.
+    # A layer with a weight and batch normalisation. The mean and variance of the batch are outputs without a gradient.
     def __init__(self, make: Callable[..., Any], first: bool) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
@@ -140,50 +145,51 @@ def _forward_operator(make: Callable[..., Any], inputs: int, outputs: int = 1) -
     def run(*arrays: np.ndarray) -> Any:
         return make(*(array.shape for array in arrays)).forward(*arrays)
 
-    def shapes(*given: Any) -> Any:
-        return make(*map(tuple, given)).outputs
+    def shapes(*input_shapes: Any) -> Any:
+        return make(*map(tuple, input_shapes)).outputs
 
     return _operator(run, shapes, inputs, outputs)
 
 
 def _backward_operator(make: Callable[..., Any], inputs: int, first: bool) -> ops.Custom:
-    # Takes the inputs of the forward operator and the gradient of its first output; returns the inputs' gradients,
-    # without that of x if the layer is the network's first.
+    # The operator takes the inputs of the forward operator and the gradient of its first output. It returns the
+    # gradients of the inputs, without that of x if the layer is the first of the network.
     def run(*arrays: np.ndarray) -> Any:
         return make(*(array.shape for array in arrays[:-1])).backward(*arrays)
 
-    def shapes(*given: Any) -> Any:
-        return tuple(map(tuple, given[first:-1]))
+    def shapes(*input_shapes: Any) -> Any:
+        return tuple(map(tuple, input_shapes[first:-1]))
 
     return _operator(run, shapes, inputs + 1, inputs - first)
 
 
 def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
-    # A MindSpore operator of float32 tensors. The arrays that `run` returns may be used again: MindSpore copies them.
-    def types(*given: Any) -> Any:
+    # Returns a MindSpore operator on float32 tensors. MindSpore copies the arrays that `run` returns, so these may be
+    # used again.
+    def types(*_: Any) -> Any:
         return (ms.float32,) * outputs if outputs > 1 else ms.float32
 
-    # MindSpore counts the operator's inputs by the function's parameters.
+    # MindSpore takes the number of inputs from the signature of the function.
     names = [inspect.Parameter(f"input{number}", inspect.Parameter.POSITIONAL_ONLY) for number in range(inputs)]
     run.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
     return ops.Custom(run, shapes, types, func_type="pyfunc")
 
 
-class _TrainedConvolution:
-    # What a ConvolutionBlock computes in training, for one shape of the input; the inputs are x, weight and bias, or
-    # x, weight, gamma and beta.
-    def __init__(
-        self,
-        x: Shape,
-        weight: Shape,
-        *vectors: Shape,
-        stride: int,
-        padding: int,
-        pool: tuple[int, int] | None,
-        epsilon: float | None,
-        data_type: DataType,
-        first: bool,
-    ) -> None:
+class _BlockSettings(NamedTuple):
+    # The settings of a ConvolutionBlock. pool: its kernel size and stride, or None without pooling. epsilon: the term
+    # that batch normalisation adds to the variance, or None without batch normalisation.
+    stride: int
+    padding: int
+    pool: tuple[int, int] | None
+    epsilon: float | None
+    data_type: DataType
+
+
+class _TrainedBlock:
+    # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
+    # weight, gamma and beta.
+    def __init__(self, settings: _BlockSettings, first: bool, x: Shape, weight: Shape, *vectors: Shape) -> None:
+        stride, padding, pool, epsilon, data_type = settings
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
         channels = weight[:1]
         self._first = first
@@ -247,31 +253,17 @@ class _TrainedConvolution:
         for_weight = onednn.convolution_backward_weights(
             x_any, Layout.any(weight), bias_layout, convolved_any, stride, padding, convolution
         )
-        of_weight = Memory(for_weight.layout("diff_weights"))
-        backward.add(
-            for_weight,
-            src=backward.convert(source, for_weight.layout("src")),
-            diff_dst=backward.convert(before, for_weight.layout("diff_dst")),
-            diff_weights=of_weight,
-            **({} if norm else {"diff_bias": self._gradients[2]}),
-        )
-        backward.store(of_weight, self._gradients[1])
+        diff_bias = {} if norm else {"diff_bias": self._gradients[2]}
+        _add_weight_gradient(backward, for_weight, source, before, self._gradients[1], **diff_bias)
         if not first:
             for_x = onednn.convolution_backward_data(x_any, weight_any, convolved_any, stride, padding, convolution)
-            of_x = Memory(for_x.layout("diff_src"))
-            backward.add(
-                for_x,
-                weights=backward.convert(weight_plain, for_x.layout("weights")),
-                diff_dst=backward.convert(before, for_x.layout("diff_dst")),
-                diff_src=of_x,
-            )
-            backward.store(of_x, self._gradients[0])
+            _add_input_gradient(backward, for_x, weight_plain, before, self._gradients[0])
 
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
         self._forward.run()
         if self._norm:
-            # MindSpore's running variance takes the unbiased estimate.
+            # MindSpore's running variance is made of unbiased estimates.
             return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
         return self._out.array
 
@@ -281,20 +273,11 @@ class _TrainedConvolution:
         return tuple(gradient.array for gradient in self._gradients[self._first :])
 
 
-class _InferredConvolution:
-    # What a ConvolutionBlock computes outside of training, for one shape of the input; the inputs are x, weight and
-    # bias, or x, weight, gamma, beta, running mean and running variance.
-    def __init__(
-        self,
-        x: Shape,
-        weight: Shape,
-        *vectors: Shape,
-        stride: int,
-        padding: int,
-        pool: tuple[int, int] | None,
-        epsilon: float | None,
-        data_type: DataType,
-    ) -> None:
+class _InferenceBlock:
+    # Computes a ConvolutionBlock outside of training, for one shape of its input. The inputs are x, weight and bias, or
+    # x, weight, gamma, beta, running mean and running variance.
+    def __init__(self, settings: _BlockSettings, x: Shape, weight: Shape, *vectors: Shape) -> None:
+        stride, padding, pool, epsilon, data_type = settings
         convolved_shape, self.outputs = _output_shapes(x, weight, stride, padding, pool)
         self._epsilon = epsilon
         self._inputs = x_plain, weight_plain, bias = tuple(map(ArrayMemory, (x, weight, weight[:1])))
@@ -332,7 +315,7 @@ class _InferredConvolution:
 
 
 class _InnerProduct:
-    # What a Dense layer computes for one shape of the input; the inputs are x, weight and bias.
+    # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias.
     def __init__(
         self, x: Shape, weight: Shape, bias: Shape, *, relu: bool, data_type: DataType, propagation: Propagation
     ) -> None:
@@ -362,24 +345,9 @@ class _InnerProduct:
         for_weight = onednn.inner_product_backward_weights(
             x_any, Layout.any(weight), bias_plain.layout, gradient_any, product
         )
-        of_weight = Memory(for_weight.layout("diff_weights"))
-        backward.add(
-            for_weight,
-            src=backward.convert(source, for_weight.layout("src")),
-            diff_dst=backward.convert(gradient, for_weight.layout("diff_dst")),
-            diff_weights=of_weight,
-            diff_bias=self._gradients[2],
-        )
-        backward.store(of_weight, self._gradients[1])
+        _add_weight_gradient(backward, for_weight, source, gradient, self._gradients[1], diff_bias=self._gradients[2])
         for_x = onednn.inner_product_backward_data(x_any, weight_any, gradient_any, product)
-        of_x = Memory(for_x.layout("diff_src"))
-        backward.add(
-            for_x,
-            weights=backward.convert(weight_plain, for_x.layout("weights")),
-            diff_dst=backward.convert(gradient, for_x.layout("diff_dst")),
-            diff_src=of_x,
-        )
-        backward.store(of_x, self._gradients[0])
+        _add_input_gradient(backward, for_x, weight_plain, gradient, self._gradients[0])
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         _set(self._inputs, inputs)
@@ -392,6 +360,35 @@ class _InnerProduct:
         return tuple(gradient.array for gradient in self._gradients)
 
 
+def _add_weight_gradient(
+    program: Program, primitive: Primitive, source: Memory, gradient: Memory, result: ArrayMemory, **diff_bias: Memory
+) -> None:
+    # Appends the primitive for the gradient of a weight, from the input of the layer and the gradient of its output.
+    diff_weights = Memory(primitive.layout("diff_weights"))
+    program.add(
+        primitive,
+        src=program.convert(source, primitive.layout("src")),
+        diff_dst=program.convert(gradient, primitive.layout("diff_dst")),
+        diff_weights=diff_weights,
+        **diff_bias,
+    )
+    program.store(diff_weights, result)
+
+
+def _add_input_gradient(
+    program: Program, primitive: Primitive, weight: Memory, gradient: Memory, result: ArrayMemory
+) -> None:
+    # Appends the primitive for the gradient of a layer's input, from its weight and the gradient of its output.
+    diff_src = Memory(primitive.layout("diff_src"))
+    program.add(
+        primitive,
+        weights=program.convert(weight, primitive.layout("weights")),
+        diff_dst=program.convert(gradient, primitive.layout("diff_dst")),
+        diff_src=diff_src,
+    )
+    program.store(diff_src, result)
+
+
 def _set(memories: tuple[ArrayMemory, ...], arrays: tuple[np.ndarray, ...]) -> None:
     for memory, array in zip(memories, arrays, strict=True):
         memory.array = array
@@ -400,9 +397,9 @@ def _set(memories: tuple[ArrayMemory, ...], arrays: tuple[np.ndarray, ...]) -> N
 def _output_shapes(
     x: Shape, weight: Shape, stride: int, padding: int, pool: tuple[int, int] | None
 ) -> tuple[Shape, Shape]:
-    # The shapes that the convolution and the whole block return.
-    def sizes(before: tuple[int, ...], kernel_size: int, stride: int, padding: int) -> tuple[int, ...]:
-        return tuple((size + 2 * padding - kernel_size) // stride + 1 for size in before)
+    # Returns the output shapes of the convolution and of the whole block.
+    def sizes(inputs: tuple[int, ...], kernel_size: int, stride: int, padding: int) -> tuple[int, ...]:
+        return tuple((size + 2 * padding - kernel_size) // stride + 1 for size in inputs)
 
     convolved = sizes(x[2:], weight[2], stride, padding)
     pooled = sizes(convolved, *pool, 0) if pool else convolved

@@ -1,7 +1,7 @@
-"""AlexNet's layers as numbers: kernels, sizes, and what training costs.
+"""AlexNet's layers in numbers: their kernels, their sizes, and the cost of training them.
 
 Sources: A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet Classification with Deep Convolutional Neural
-Networks", NIPS 2012, sections 3.4 and 3.5, and the model zoo's alexnet.py, which has one group of kernels and no local
+Networks", NIPS 2012, sections 3.4 and 3.5; and the model zoo's alexnet.py, which has one group of kernels and no local
 response normalisation: https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet
 """
 
@@ -11,7 +11,7 @@ from alexnet.cifar10 import CHANNELS
 
 
 class ConvolutionShape(NamedTuple):
-    """A convolution, and whether a max-pooling follows it."""
+    """The sizes of a convolution, and whether max-pooling follows it."""
 
     out_channels: int
     kernel_size: int
@@ -29,9 +29,9 @@ CONVOLUTIONS = (
 )
 POOL_SIZE, POOL_STRIDE = 3, 2
 HIDDEN_UNITS = 4096
-"""Outputs of the first and of the second fully connected layer."""
+"""The number of outputs of the first and of the second fully connected layer."""
 DROPOUT_LAYERS = 2
-"""Dropout follows the first two fully connected layers: section 4.2."""
+"""How many fully connected layers, from the first, are followed by dropout (Krizhevsky et al., section 4.2)."""
 
 
 def _valid(size: int, kernel_size: int, stride: int) -> int:
@@ -39,9 +39,9 @@ def _valid(size: int, kernel_size: int, stride: int) -> int:
 
 
 def axis_sizes(image_size: int) -> tuple[list[int], int]:
-    """Return the size of each convolution's output along an axis of `image_size` pixels, and the last pooling's.
+    """Return the output size of each convolution along an axis of `image_size` pixels, and that of the last pooling.
 
-    The latter is 0 when the image is too small.
+    The last pooling's is 0 when the image is too small.
     """
     outputs, size = [], image_size
     for convolution in CONVOLUTIONS:
@@ -54,22 +54,28 @@ def axis_sizes(image_size: int) -> tuple[list[int], int]:
 
 
 MINIMUM_SIZE = next(size for size in range(1, 1000) if axis_sizes(size)[1])
-"""The smallest image height and width, in pixels, with which the last pooling still has an output: 67."""
+"""The smallest image height and width, in pixels, for which the last pooling has an output: 67."""
 
 
 def features(image_height: int, image_width: int) -> int:
-    """Return how many values the first fully connected layer takes."""
+    """Return the number of inputs of the first fully connected layer for images of this size in pixels."""
     return CONVOLUTIONS[-1].out_channels * axis_sizes(image_height)[1] * axis_sizes(image_width)[1]
 
 
 def training_pflop(num_classes: int, image_height: int, image_width: int, images: int) -> float:
-    """Return the analytic cost of training on `images` images (each epoch counts anew), in 10^15 operations.
+    """Return the calculated cost of training, in 10^15 operations.
 
-    A convolution takes out_height * out_width * out_channels * in_channels * kernel_size^2 multiply-adds an image, a
-    fully connected layer inputs * outputs. Each is done three times: forward, for the gradient of the weights, and
-    for the gradient of the data, which the first convolution does not need. A multiply-add is two operations.
-    Resizing, pooling, activations and the optimizer are not counted. The zoo's recipe (227x227, 30 epochs of 1562 steps
-    of 32) costs 9.9.
+    For each image, a convolution takes out_height * out_width * out_channels * in_channels * kernel_size^2
+    multiply-adds, and a fully connected layer inputs * outputs. Each is done three times: in the forward pass, for the
+    gradient of the weights, and for the gradient of the inputs, which the first convolution does not need. A
+    multiply-add is two operations. Resizing, pooling, activations and the optimizer are not counted. The zoo's recipe
+    (227x227 pixels, 30 epochs of 1562 batches of 32 images) costs 9.9.
+
+    Args:
+        num_classes: the number of outputs of the last layer.
+        image_height: in pixels.
+        image_width: in pixels.
+        images: how many images the network is trained on. An image counts once for every epoch.
     """
     heights, widths = axis_sizes(image_height)[0], axis_sizes(image_width)[0]
     in_channels, layers = CHANNELS, []

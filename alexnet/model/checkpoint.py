@@ -1,4 +1,4 @@
-"""Checkpoints in MindSpore's format: written whole or not at all, and read only when they fit."""
+"""Checkpoints in MindSpore's format: written completely or not at all, and checked when they are read."""
 
 import hashlib
 import inspect
@@ -24,10 +24,12 @@ from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
-"""The prefix of a network's settings in a checkpoint. Each is a tensor of shape (); a text is UTF-8, uint8 of (N,)."""
+"""The prefix of a network's settings in a checkpoint.
+
+A number is stored as a tensor of shape (), a text in UTF-8 as a uint8 tensor of shape (N,)."""
 
 DEFAULT_NETWORK = "alexnet"
-"""The network of checkpoints that do not name one: the model zoo's, and those of our earlier versions."""
+"""The network of checkpoints that do not name one: those of the model zoo, and of earlier versions of this project."""
 
 _TYPES = {
     name: np.dtype(name.lower())
@@ -36,25 +38,25 @@ _TYPES = {
         *("Float16", "Float32", "Float64"),
     )
 }
-"""NumPy's types by their names in MindSpore's format."""
+"""NumPy's types, by the names that MindSpore's format gives them."""
 
 DIGEST = "digest.sha256"
-"""The name of the SHA-256 of all other values in our checkpoints, uint8 of shape (32,)."""
+"""The name, in our checkpoints, of the SHA-256 of all other values: uint8 of shape (32,)."""
 
 _LIMITS = {
     "num_classes": (NUM_CLASSES, 1000),
     "image_height": (1, 1024),
     "image_width": (1, 1024),
 }
-"""The smallest and the largest value of a setting, so that one from a damaged file cannot take all memory."""
+"""The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
 
 _NO_SETTINGS = {"kernels", "seed", "weight_init"}
 """Arguments of a network that are no settings of a trained one, so that a file cannot have them."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
-    """Write tensors by name; `path` ends in .ckpt. Raises OSError as the file system does."""
-    logging.disable()  # MindSpore logs the error that it then raises
+    """Write tensors, by name, to `path`, which ends in .ckpt. Raises OSError when the file system does."""
+    logging.disable()  # MindSpore would also log the error that it raises
     try:
         ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(path))
     finally:
@@ -63,57 +65,58 @@ def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
 
 
 def make_readable(path: Path) -> None:
-    """Let everyone read a file and its owner write it; MindSpore leaves its files for their owner to read alone."""
+    """Allow everyone to read a file, and its owner to write it. MindSpore lets only the owner read its files."""
     path.chmod(path.stat().st_mode | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """Return the values of a checkpoint by name, without the digest.
 
-    Raises InputError when there is no such file, it cannot be read, or its values do not match its digest. A file of
-    `save_weights`, recognised by its settings, must have a digest.
+    Raises InputError when there is no such file, it cannot be read or parsed, its values do not match its digest, or it
+    has settings, as the files of `save_weights` do, but no digest.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
     if path.suffix != ".ckpt":
-        raise InputError(f"{path} is no MindSpore checkpoint: expected a name that ends in .ckpt")
+        raise InputError(f"{path} is not a MindSpore checkpoint: expected a name that ends in .ckpt")
     try:
         values = _parse(path.read_bytes())
     except (DecodeError, ValueError) as error:
-        raise InputError(f"{path} is no MindSpore checkpoint or damaged: {' '.join(str(error).split())}") from None
+        message = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged or not a MindSpore checkpoint: {message}") from None
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     expected = values.pop(DIGEST, None)
     if expected is None and any(name.startswith(SETTINGS) for name in values):
         raise InputError(
-            f"{path} has no digest of its values: it was altered, or an earlier version made it; train again"
+            f"{path} has no digest of its values: it was altered, or written by an earlier version; train again"
         )
     if expected is not None and not np.array_equal(expected, _digest(values)):
-        raise InputError(f"{path} is damaged or was altered, since its values do not have their digest: train again")
+        raise InputError(f"{path} is damaged or was altered, because its values do not match its digest: train again")
     return values
 
 
 def _parse(data: bytes) -> dict[str, np.ndarray]:
-    # Not by ms.load_checkpoint, which trusts the shapes in the file and ends the whole process when they are wrong.
-    if data[-17:-10] == b"crc_num":  # a checksum of MindSpore's own, followed by ten bytes
+    # ms.load_checkpoint is not used, because it trusts the shapes in the file and ends the process when they are wrong.
+    if data[-17:-10] == b"crc_num":  # MindSpore's own checksum: this name and ten bytes
         data = data[:-17]
     entries = Checkpoint.FromString(data).value
     values = {}
     for name, group in itertools.groupby(entries, lambda entry: entry.tag):  # a large value has several entries
         parts = [entry.tensor for entry in group]
         shape, kind = tuple(parts[-1].dims), parts[-1].tensor_type
-        if kind == "str":  # a training of the zoo's saves some texts beside its weights
+        if kind == "str":  # the model zoo's training saves some texts beside its weights
             continue
         if kind not in _TYPES or name in values:
             raise ValueError(f"a value {name!r} has the type {kind!r} or occurs twice")
         content = np.frombuffer(b"".join(part.tensor_content for part in parts), _TYPES[kind])
-        if shape == (0,):  # MindSpore's way to write ()
+        if shape == (0,):  # this is how MindSpore writes ()
             shape = ()
         if min(shape, default=0) < 0 or math.prod(shape) != content.size:
             raise ValueError(f"a value {name!r} of shape {shape} has {content.size} numbers")
         values[name] = content.reshape(shape).copy()
     if not values:
-        raise ValueError("it has no values")
+        raise ValueError("there are no values in it")
     return values
 
 
@@ -127,7 +130,10 @@ def _digest(values: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def save_weights(network: Network, path: Path) -> None:
-    """Write the network's parameters and settings with their digest, whole or not at all; `path` ends in .ckpt."""
+    """Write the network's parameters, settings and their digest, completely or not at all; `path` ends in .ckpt.
+
+    Raises OSError when the file system does.
+    """
     settings = {
         SETTINGS + name: ms.Tensor(
             np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.array(value)
@@ -143,71 +149,73 @@ def save_weights(network: Network, path: Path) -> None:
 def load_weights(network: Network, path: Path) -> None:
     """Set the network's parameters from a checkpoint, which may be one of the model zoo's.
 
-    Whatever else is in the file, such as the optimizer's state, is ignored. The network's `optional_parameters` are 0
-    where the file lacks them. Raises InputError when the file is no checkpoint, another parameter is missing, one has
-    another shape, a value is not finite, or the settings are not the network's; the network is then left as it was.
+    Other values in the file, such as the optimizer's state, are ignored. The network's `optional_parameters` become 0
+    when the file does not have them.
+
+    Raises InputError when the file is not a checkpoint, it lacks another parameter, a parameter has the wrong shape, a
+    value is NaN or infinite, or the settings differ from the network's. The network is not changed then.
     """
     values = read_checkpoint(path)
     saved = _settings(values)
     for name, value in network.settings.items():
         if saved.get(name, value) != value:
             shown = printable(str(saved[name]))
-            raise InputError(f"{path} is of a network with {name} {shown}, expected {value}: train again")
+            raise InputError(f"{path} was trained with {name} {shown}, expected {value}: train again")
     _set_weights(network, values, path)
 
 
 def load_network(
     path: Path, image_height: int | None = None, image_width: int | None = None, kernels: Kernels = MINDSPORE
 ) -> Network:
-    """Return the network that a checkpoint holds, without dropout.
+    """Return the network that is stored in a checkpoint, with a dropout rate of 0.
 
     Args:
-        path: a checkpoint of `save_weights`, which has the network's settings, or one of the model zoo's AlexNet.
-        image_height, image_width: of a network whose checkpoint does not have them.
-        kernels: what makes its layers.
+        path: a file of `save_weights`, which has the network's settings, or a checkpoint of the model zoo's AlexNet.
+        image_height: in pixels, for a checkpoint that does not have its image size.
+        image_width: in pixels, for a checkpoint that does not have its image size.
+        kernels: what computes the layers.
 
-    Raises InputError for whatever `load_weights` refuses; when the two sizes are needed but not given, or are given but
-    differ from the checkpoint's; and when the checkpoint names no network of ours, or settings that it does not have.
+    Raises InputError whenever `load_weights` does; when the image size is needed but not given, or given but different
+    from the checkpoint's; and when the checkpoint names a network or settings that do not exist here.
     """
     values = read_checkpoint(path)
     settings: dict[str, Any] = _settings(values)
     name = settings.setdefault("name", DEFAULT_NETWORK) if settings else DEFAULT_NETWORK
     if name not in names():
-        raise InputError(
-            f"{path} is of the network {printable(str(name))}, expected {' or '.join(names())}: train again"
-        )
-    given = {"image_height": image_height, "image_width": image_width}
+        shown = printable(str(name))
+        raise InputError(f"{path} holds the network {shown}, expected {' or '.join(names())}: train again")
+    image_size = {"image_height": image_height, "image_width": image_width}
     if settings:
-        for key, value in given.items():
+        for key, value in image_size.items():
             if value not in (None, settings.get(key)):
                 shown = printable(str(settings.get(key)))
                 raise InputError(f"{key} is {value}, but {path} says {shown}: leave it out")
     else:
-        found = network_class(name).settings_of(values)
-        if found is None:
+        inferred = network_class(name).settings_of(values)
+        if inferred is None:
             raise InputError(f"{path} is a checkpoint of another network: it has neither settings nor {name}'s outputs")
-        if None in given.values():
+        if None in image_size.values():
             raise InputError(
                 f"{path} does not say which image size it was trained with: give image_height and image_width "
                 "(the model zoo's checkpoints: 227 and 227)"
             )
-        settings = {"name": name} | found | given
+        settings = {"name": name} | inferred | image_size
     arguments = settings | {"dropout_rate": 0.0, "kernels": kernels}
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
         if wrong := sorted(_NO_SETTINGS & settings.keys()):
             raise TypeError(f"{wrong[0]} is no setting")
     except TypeError as error:
-        raise InputError(f"{path} is of another version of this network: {printable(str(error))}") from None
+        raise InputError(f"{path} was written by another version of this network: {printable(str(error))}") from None
     _check_settings(settings, path)
-    with no_init_parameters():  # random ones take longer than reading these
+    with no_init_parameters():  # drawing random weights would take longer than reading these
         network = create(**arguments)
     _set_weights(network, values, path)
     return network
 
 
 def _settings(values: Mapping[str, np.ndarray]) -> dict[str, Setting]:
-    # The settings of a checkpoint's network; none for the zoo's.
+    # Returns the settings that are stored in a checkpoint. The model zoo's checkpoints have none.
     settings: dict[str, Setting] = {}
     for name, value in values.items():
         if name.startswith(SETTINGS):
@@ -222,18 +230,18 @@ def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
     for name, value in settings.items():
         if name in _LIMITS:
             least, most = _LIMITS[name]
-            expected, fits = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
+            expected, valid = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
         elif name == "batch_norm":
-            expected, fits = "true or false", isinstance(value, bool)
-        else:  # the name, or a setting of one network alone, which checks it itself
+            expected, valid = "true or false", isinstance(value, bool)
+        else:  # the name, or a setting that only one network has and checks by itself
             continue
-        if not fits:
+        if not valid:
             shown = printable(str(value))
-            raise InputError(f"{path} is of a network with {name} {shown}, expected {expected}: train again")
+            raise InputError(f"{path} was trained with {name} {shown}, expected {expected}: train again")
 
 
 def _set_weights(network: Network, values: Mapping[str, np.ndarray], path: Path) -> None:
-    fitting = {}
+    checked = {}
     for name, parameter in network.parameters_and_names():
         value = values.get(name)
         if value is None and name in network.optional_parameters:
@@ -247,6 +255,6 @@ def _set_weights(network: Network, values: Mapping[str, np.ndarray], path: Path)
             )
         if not np.isfinite(value).all():
             raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")
-        fitting[parameter] = value.astype(np.float32, copy=False)
-    for parameter, value in fitting.items():
+        checked[parameter] = value.astype(np.float32, copy=False)
+    for parameter, value in checked.items():
         parameter.set_data(ms.Tensor(value))

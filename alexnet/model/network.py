@@ -1,4 +1,4 @@
-"""What the rest of the project asks of a network."""
+"""The interface of a network: what the rest of the project needs from it."""
 
 from collections.abc import Mapping
 
@@ -12,29 +12,29 @@ Setting = int | float | bool | str
 
 
 class Network(nn.Cell):
-    """The base of all networks.
+    """The base class of all networks.
 
-    To add one, write a module in `alexnet/model/networks` with a subclass that it calls `NETWORK`. The subclass is
-    made with keyword arguments: `num_classes`, `image_height`, `image_width`, `dropout_rate`, `batch_norm` (the section
-    `model` of params.yaml, less the name), `kernels`, and in training `weight_init` and `seed`, of the initial weights.
-    It may ignore those that mean nothing to it.
+    To add a network, write a module in `alexnet/model/networks` with a subclass of this class, and assign the subclass
+    to `NETWORK` in that module. It is called with keyword arguments: `num_classes`, `image_height`, `image_width`,
+    `dropout_rate` and `batch_norm` from the section `model` of params.yaml; `kernels`; and, when the network is to be
+    trained, `weight_init` and `seed` for the initial weights. It may ignore those that mean nothing to it.
 
     Args:
-        settings: the arguments that are needed to make the network again after it was trained. Checkpoints keep them.
-            `num_classes` must be among them; each must be an int, a float, a bool or a str.
-        kernels: the library and the precision in which the network is trained. Layers made by its
-            `convolution_block` and `dense` compute with them; a network may also use any other layer of MindSpore.
+        settings: the arguments that are needed to create the network again from a checkpoint, which stores them. Each
+            must be an int, a float, a bool or a str, and `num_classes` must be among them.
+        kernels: the library and the precision that compute the layers made by `kernels.convolution_block` and
+            `kernels.dense`. A network may also use any other layer of MindSpore.
 
     Attributes:
-        settings: those given, and `name`, the name of the module.
-        num_classes: how many outputs the network has.
+        settings: the given settings, and `name`, the name of the module.
+        num_classes: the number of outputs of the network.
     """
 
     dropout_shape: tuple[int, ...] = ()
     """The shape of the dropout masks of one image; () if the network has no dropout."""
 
     optional_parameters: frozenset[str] = frozenset()
-    """The names of the parameters that a checkpoint may lack; they are then 0."""
+    """The names of the parameters that a checkpoint does not need to have; they become 0 then."""
 
     def __init__(self, settings: Mapping[str, Setting], kernels: Kernels = MINDSPORE) -> None:
         super().__init__()
@@ -46,28 +46,28 @@ class Network(nn.Cell):
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
         """Return logits, float32 of shape (N, num_classes).
 
-        images: uint8 of shape (N, 3, 32, 32), RGB; resizing and normalising them is the network's work.
-        keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None keeps all.
+        Args:
+            images: uint8 of shape (N, 3, 32, 32), RGB. The network itself resizes and normalises them.
+            keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None keeps all.
         """
         raise NotImplementedError
 
     def filters(self) -> np.ndarray:
-        """Return the weights that the report shows, those of the first convolution.
-
-        They are float32 of shape (filters, 3, height, width).
-        """
+        """Return the weights of the first convolution, which the report shows: float32 of shape (N, 3, H, W)."""
         raise NotImplementedError
 
     def training_pflop(self, images: int) -> float:
-        """Return the cost of training on so many images, in 10^15 operations; an image counts in each epoch anew."""
+        """Return the cost of training on this many images, in 10^15 operations. An image counts once an epoch."""
         raise NotImplementedError
 
     @classmethod
     def settings_of(cls, values: Mapping[str, np.ndarray]) -> dict[str, Setting] | None:
-        """Return the settings, less the image size, of a network whose checkpoint does not name them.
+        """Return the settings, except for the image size, of a checkpoint that does not store them.
 
-        None means that the checkpoint is not one of this network. Only AlexNet has such checkpoints, the model zoo's.
+        Only AlexNet has such checkpoints, those of the model zoo. The result is None when the checkpoint is not of this
+        network.
 
-        values: the values of the checkpoint by their names.
+        Args:
+            values: the values in the checkpoint, by name.
         """
         return None

@@ -1,4 +1,4 @@
-"""The networks by their names. Asking for the names does not import MindSpore; asking for a network does."""
+"""The networks by name. Listing the names does not import MindSpore; creating a network does."""
 
 import importlib
 import pkgutil
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Return the names of the networks: the modules in `alexnet/model/networks`, in alphabetical order."""
+    """Return the names of the networks, which are the modules of `alexnet/model/networks`, in alphabetical order."""
     return sorted(module.name for module in pkgutil.iter_modules(networks.__path__))
 
 
@@ -29,9 +29,9 @@ def create(name: str, **arguments: Any) -> "Network":
 
     Args:
         name: one of `names()`.
-        arguments: `kernels`, the other parameters of the section `model`, and for a network that is to be trained
-            also `weight_init` and `seed`, see `alexnet.model.network.Network`.
+        arguments: the other parameters of the section `model` of params.yaml, `kernels`, and for a network that is to
+            be trained `weight_init` and `seed`; see `alexnet.model.network.Network`.
 
-    Raises InputError when there is no such network, or it does not work with these parameters.
+    Raises InputError when there is no such network, or it does not accept these arguments.
     """
     return network_class(name)(**arguments)

@@ -1,4 +1,4 @@
-"""Pictures of a training and of its predictions, as PNG: the same bytes for the same values and versions."""
+"""Charts of a training and of its predictions, as PNG. The same values and versions give the same bytes."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from alexnet.report.curves import Curve
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours in hexadecimal; each but `grid` can be read on `background`."""
+    """Colours in hexadecimal. Text in any of them, except for `grid`, can be read on `background`."""
 
     background: str
     foreground: str
@@ -36,17 +36,18 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 
 DPI = 200
 MEANS = 50
-"""The points of a curve's bold line; one with no more has a mark at each, so that a single point is visible."""
-FILTERS_A_ROW = 12
+"""The most points of a curve's bold line. A curve without more points has markers, so that a single one is visible."""
+FILTERS_PER_ROW = 12
 FILTER_SCALE = 6
-"""Pixels of the picture to a weight of a filter, along each axis."""
+"""How many pixels a weight of a filter is wide and high."""
 _NO_VERSION: dict[str, Any] = {"Software": None}
 
 
 @contextmanager
 def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    # Yield a figure, sizes in inches, and where its PNG will be. Matplotlib's defaults are taken first, so that the
-    # user's settings change nothing; without pyplot there is no window system and no figure left open.
+    # Yields a figure of this size in inches, and the buffer that gets its PNG after the body. The style starts from
+    # Matplotlib's defaults, so that the user's settings do not matter. pyplot is not used, because it needs a window
+    # system and keeps figures open.
     style: dict[str, Any] = {
         "axes.axisbelow": True,
         "axes.edgecolor": theme.muted,
@@ -79,16 +80,23 @@ def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure,
 
 
 def _pixels(image: np.ndarray) -> bytes:
-    # An image of shape (height, width, 3), as it is.
+    # Returns an image, uint8 of shape (H, W, 3), as PNG.
     png = io.BytesIO()
     imsave(png, image, format="png", metadata=_NO_VERSION)
     return png.getvalue()
 
 
 def curves(named: Mapping[str, Curve], title: str, y_label: str, theme: Theme, top: float | None = None) -> bytes:
-    """Draw curves over the steps, from 0 up to `top`, or what the values need; with several, a legend names them.
+    """Draw curves over the steps, with a legend if there are several.
 
-    Of a curve with more than MEANS points, as many means are drawn boldly above the points themselves.
+    A curve with more than MEANS points is drawn faintly, below a bold line through MEANS mean values.
+
+    Args:
+        named: the curves by name.
+        title: the title of the chart.
+        y_label: the label of the vertical axis.
+        theme: the colours.
+        top: the upper end of the vertical axis, which starts at 0; None fits it to the values.
     """
     with _figure(theme, 3.6, 2.5) as (figure, png):
         axes = figure.subplots()
@@ -112,9 +120,12 @@ def _means(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], theme: Theme) -> bytes:
-    """Draw a confusion matrix: counts of images by true class (row) and predicted class (column).
+    """Draw a confusion matrix. Each cell shows its share of the row in percent.
 
-    A cell has its share of the row in percent. `names` are the columns', of which the first are the rows' too.
+    Args:
+        matrix: the number of images of each true class (row) by predicted class (column).
+        names: the names of the columns. The rows have the first of these names.
+        theme: the colours.
     """
     share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     with _figure(theme, 4, 3.9) as (figure, png):
@@ -133,12 +144,12 @@ def confusion(matrix: np.ndarray, names: Sequence[str], theme: Theme) -> bytes:
 
 
 def per_class(accuracies: Mapping[str, float], accuracy: float, theme: Theme) -> bytes:
-    """Draw the accuracy of each class as a bar, and that of all images as a line."""
+    """Draw the accuracy of each class as a bar, and the accuracy on all images as a line."""
     with _figure(theme, 4, 3.9) as (figure, png):
         axes = figure.subplots()
         axes.barh(list(accuracies), list(accuracies.values()), color=theme.accent, height=0.7)
         axes.axvline(accuracy, color=theme.second, linestyle="--", zorder=0.9)
-        for row, value in enumerate(accuracies.values()):  # in a column of their own, which no line crosses
+        for row, value in enumerate(accuracies.values()):  # the labels are in a column that no line crosses
             axes.text(1.02, row, f"{value:.2f}", va="center")
         axes.set(title=f"Accuracy by class (dashed: all, {accuracy:.4f})", xlabel="share predicted right")
         axes.set_xlim(0, 1.12)
@@ -154,15 +165,15 @@ def _bare(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def reliability(given: Calibration, theme: Theme) -> bytes:
-    """Draw a reliability diagram: each bin's accuracy against the diagonal, and below it, how many images it has."""
-    width = np.diff(given.edges)
+def reliability(calibration: Calibration, theme: Theme) -> bytes:
+    """Draw a reliability diagram: the accuracy of each bin beside the diagonal, and the share of its images below."""
+    edges, images = calibration.edges, calibration.images
     with _figure(theme, 4, 3.9) as (figure, png):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        for axes, heights in ((upper, np.nan_to_num(given.accuracy)), (lower, given.images / given.images.sum())):
-            axes.bar(given.edges[:-1], heights, width, align="edge", color=theme.accent, edgecolor=theme.background)
+        for axes, heights in ((upper, np.nan_to_num(calibration.accuracy)), (lower, images / images.sum())):
+            axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=theme.accent, edgecolor=theme.background)
         upper.plot([0, 1], [0, 1], color=theme.second, linestyle="--", label="as sure as right")
-        upper.set(title=f"Reliability, calibration error {given.error:.4f}", ylabel="accuracy")
+        upper.set(title=f"Reliability, calibration error {calibration.error:.4f}", ylabel="accuracy")
         upper.set_ylim(0, 1)
         upper.legend(loc="upper left")
         lower.set(xlabel="probability of the predicted class", ylabel="of images")
@@ -177,7 +188,7 @@ def image(pixels: np.ndarray) -> bytes:
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Theme) -> bytes:
-    """Draw images, uint8 of shape (N, 3, H, W), nine to a row and each with its caption below; N may be 0."""
+    """Draw images, uint8 of shape (N, 3, H, W), in rows of nine, each with its caption below. N may be 0."""
     columns = 9
     rows = max(1, -(-len(images) // columns))
     with _figure(theme, 9, 0.5 + 1.5 * rows) as (figure, png):
@@ -194,19 +205,21 @@ def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Th
 
 
 def filters(weights: np.ndarray, theme: Theme) -> bytes:
-    """Draw a convolution's filters, float32 of shape (N, 3, height, width), twelve a row, each as a colour image.
+    """Draw the filters of a convolution, float32 of shape (N, 3, H, W), each as a colour image, in rows of twelve.
 
-    As figure 3 of Krizhevsky et al. 2012. The largest absolute weight of each filter is scaled to half the range
-    about mid-grey, which is 0, so that a filter's contrast says nothing of its size.
+    A weight of 0 is mid-grey, and the largest absolute weight of each filter is black or white in its channel, so the
+    contrast of a filter does not show how large its weights are.
+
+    Source: Krizhevsky et al. 2012, figure 3.
     """
     count, _, height, width = weights.shape
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     tiles = 0.5 + weights / (2 * np.where(largest, largest, 1))
-    rows = -(-count // FILTERS_A_ROW)
-    mosaic = np.empty((rows, FILTERS_A_ROW, height + 1, width + 1, 3))  # a pixel between two filters
+    rows = -(-count // FILTERS_PER_ROW)
+    mosaic = np.empty((rows, FILTERS_PER_ROW, height + 1, width + 1, 3))  # with one pixel between two filters
     mosaic[:] = to_rgb(theme.background)
     for number, tile in enumerate(tiles):
-        row, column = divmod(number, FILTERS_A_ROW)
+        row, column = divmod(number, FILTERS_PER_ROW)
         mosaic[row, column, :height, :width] = tile.transpose(1, 2, 0)
-    whole = mosaic.swapaxes(1, 2).reshape(rows * (height + 1), FILTERS_A_ROW * (width + 1), 3)[:-1, :-1]
+    whole = mosaic.swapaxes(1, 2).reshape(rows * (height + 1), FILTERS_PER_ROW * (width + 1), 3)[:-1, :-1]
     return _pixels(np.round(255 * whole).astype(np.uint8).repeat(FILTER_SCALE, axis=0).repeat(FILTER_SCALE, axis=1))

@@ -1,4 +1,4 @@
-"""The curves of a training, as DVCLive leaves them."""
+"""Reading the curves that DVCLive wrote during a training."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,7 @@ from alexnet.runtime.errors import InputError
 
 
 class Curve(NamedTuple):
-    """Values over the steps of a training: int64 and float64, both of shape (points,), at least one."""
+    """Values over the steps of a training: int64 and float64, both of shape (points,), with at least one point."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -19,8 +19,9 @@ class Curve(NamedTuple):
 def read_curve(folder: Path, name: str) -> Curve:
     """Read the curve of a metric, such as `train/loss`, from DVCLive's folder `plots/metrics`.
 
-    It is a table with tabs and a header: https://dvc.org/doc/dvclive/live/log_metric
-    Raises InputError when it is missing, is not such a table, or has no point or a point that is not finite.
+    The file is a table with tabs and a header (source: https://dvc.org/doc/dvclive/live/log_metric).
+
+    Raises InputError when it is missing, not such a table, or has no points or a value that is NaN or infinite.
     """
     path = folder / f"{name}.tsv"
     try:
@@ -33,7 +34,7 @@ def read_curve(folder: Path, name: str) -> Curve:
     except OSError as error:
         raise InputError(f"cannot read the curve {path}: {error.strerror}; train first") from None
     except (KeyError, ValueError, TypeError, OverflowError, csv.Error):
-        raise InputError(f"{path} is no curve: expected a table with the columns step and {path.stem}") from None
+        raise InputError(f"{path} is not a curve: expected a table with the columns step and {path.stem}") from None
     if not len(curve.steps) or not np.isfinite(curve.values).all():
-        raise InputError(f"{path} has no point, or one that is not finite: train again")
+        raise InputError(f"{path} has no points, or a value that is NaN or infinite: train again")
     return curve

@@ -1,4 +1,4 @@
-"""One page on a training: what it came to, what it cost, how it went and where it errs, with its pictures."""
+"""One page about a training: its accuracy, its cost, its curves and its mistakes, with charts."""
 
 import base64
 import json
@@ -23,15 +23,15 @@ PAGE = "page.html.j2"
 CARD = "model_card.md.j2"
 """The templates of the page and of the model card, beside this file."""
 MISTAKES = 27
-"""Whole rows of 9, and on a narrow screen of 3."""
+"""How many mistakes are shown: they fill rows of 9, and rows of 3 on a narrow screen."""
 PRECISIONS = {("onednn", "O2"): "bfloat16", ("mindspore", "O2"): "float16"}
-"""What the products of a training are computed in, by `kernels` and `amp_level`; float32 otherwise."""
+"""The precision of the products in a training, by `kernels` and `amp_level`; all others are float32."""
 LIBRARIES = {"onednn": "oneDNN", "mindspore": "MindSpore"}
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """A result that is the model zoo's own figure, as printed there."""
+    """A result that the model zoo reports, quoted literally."""
 
     device: str
     accuracy: str
@@ -39,29 +39,28 @@ class Quoted:
 
 
 ZOO = (Quoted("Ascend 910", "0.8832", 17), Quoted("V100", "0.88512", 14))
-"""From the README.md of https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+"""Source: README.md of https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
 ZOO_PFLOP = 9.8614
-"""The cost of the zoo's recipe, as `alexnet.model.alexnet_layers.training_pflop` counts it."""
+"""The cost of the zoo's recipe, as `alexnet.model.alexnet_layers.training_pflop` calculates it."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the page is made of.
+    """The results of a run, from which the page is made.
 
     split: the test images.
     logits: float32 of shape (N, num_classes), in the order of the test images.
     filters: the weights of the first convolution, float32 of shape (N, 3, height, width).
-    curves: by the name of the metric; `train/loss`, `train/accuracy` and `learning_rate`, and with a validation set
-        `eval/accuracy`.
-    train: `epochs`, `steps`, `parameters` (how many weights), `pflop` and `train_accuracy`; with a validation set,
-        `validation_accuracy`.
+    curves: `train/loss`, `train/accuracy`, `learning_rate` and, if there was validation, `eval/accuracy`, by name.
+    train: `epochs`, `steps`, `parameters` (the number of weights), `pflop`, `train_accuracy` and, if there was
+        validation, `validation_accuracy`.
     evaluation: `accuracy` and `loss` on the test images.
-    per_class: class name to accuracy.
-    timing: `network`, its name as shown; `device_target`, `workers`, `threads`, `kernels`, `amp_level`,
-        `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or branch and
-        when it `finished`, as shown; `versions` by package.
+    per_class: the accuracy of each class, by the name of the class.
+    timing: `network` (its name as it is shown), `device_target`, `workers`, `threads`, `kernels`, `amp_level`,
+        `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or branch, and
+        the time when it `finished`, as they are shown; `versions` by package.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
-    params: each section's parameters; `model` has `image_height` and `image_width`.
+    params: the parameters of each section; `model` must have `image_height` and `image_width`.
     """
 
     split: Split
@@ -76,8 +75,8 @@ class Results:
     params: Mapping[str, Mapping[str, Any]]
 
 
-class Picture(NamedTuple):
-    """A picture on the page: what it shows in words, and as PNG, drawn for a light and for a dark page."""
+class Chart(NamedTuple):
+    """A chart on the page: a description for those who cannot see it, and PNGs for a light and for a dark page."""
 
     alt: str
     light: bytes
@@ -85,7 +84,14 @@ class Picture(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A wrong prediction: the image as PNG, its number in the test file from 0, and how sure the network was."""
+    """A wrong prediction.
+
+    png: the image as PNG.
+    number: its number in the test file, counted from 0.
+    actual: the name of the true class.
+    predicted: the name of the predicted class.
+    probability: the probability of the predicted class.
+    """
 
     png: bytes
     number: int
@@ -95,12 +101,19 @@ class Mistake(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """The true class, the predicted one and its probability, each on its own line."""
+        """The true class, the predicted class and its probability, each on a line."""
         return f"{self.actual}\n→ {self.predicted}\n{probability(self.probability)}"
 
 
 class ClassRow(NamedTuple):
-    """A class, its test images, the share predicted right, and what it is most often taken for (None: nothing)."""
+    """A row of the table of classes.
+
+    name: the name of the class.
+    images: the number of its test images.
+    accuracy: the share of them that was predicted right.
+    taken_for: the class that is predicted for most of its other images; None if there are none.
+    taken_share: the share of its images for which that class is predicted.
+    """
 
     name: str
     images: int
@@ -110,19 +123,23 @@ class ClassRow(NamedTuple):
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Write index.html, with nothing outside itself, and beside it MODEL_CARD.md and the light pictures as PNG files.
+    """Write a folder with index.html, which contains everything it shows, MODEL_CARD.md, and the light charts as PNG.
 
-    The folder appears whole or not at all, and has the same bytes for the same results. Raises InputError when the
-    logits or the filters are not of the shape they must be.
+    The folder appears completely or not at all. The same results give the same bytes.
+
+    Raises InputError when the logits or the filters have the wrong shape, or a logit is NaN or infinite.
     """
     split, logits = results.split, results.logits
     if logits.ndim != 2 or len(logits) != len(split) or logits.shape[1] < NUM_CLASSES or not np.isfinite(logits).all():
         raise InputError(
-            f"the logits are of shape {logits.shape} or not finite, expected numbers of shape ({len(split)}, "
-            f"{NUM_CLASSES} or more), one row a test image: evaluate again"
+            f"the logits have the shape {logits.shape} or are not finite, expected numbers of shape ({len(split)}, "
+            f"{NUM_CLASSES} or more), one row for each test image: run dvc repro evaluate"
         )
     if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS:
-        raise InputError(f"the filters are of shape {results.filters.shape}, expected (N, {CHANNELS}, height, width)")
+        raise InputError(
+            f"the filters have the shape {results.filters.shape}, expected (N, {CHANNELS}, height, width): "
+            "run dvc repro evaluate"
+        )
     probabilities = softmax(logits)
     matrix = predictions.confusion_matrix(split.labels, logits.argmax(axis=1))
     calibration = measure_calibration(probabilities, split.labels)
@@ -139,9 +156,9 @@ def write_report(results: Results, folder: Path) -> None:
     ]
     rows = class_rows(matrix, results.per_class)
     drawn = _draw(results, matrix, calibration, rows)
-    shown = {
+    variables = {
         "results": results,
-        "pictures": drawn,
+        "charts": drawn,
         "calibration": calibration,
         "means": charts.MEANS,
         "mistakes": mistakes,
@@ -154,10 +171,10 @@ def write_report(results: Results, folder: Path) -> None:
         "precision": PRECISIONS.get((results.timing["kernels"], results.timing["amp_level"]), "float32"),
         "themes": {"light": LIGHT, "dark": DARK},
     }
-    page, card = (_render(template, shown) for template in (PAGE, CARD))
+    page, card = (_render(template, variables) for template in (PAGE, CARD))
     title = "The most confident mistakes" if mistakes else "No mistake: every test image was predicted right"
     sheet = charts.captioned(split.images[wrong], [mistake.caption for mistake in mistakes], title, LIGHT)
-    files = {name: picture.light for name, picture in drawn.items()} | {"mistakes": sheet}
+    files = {name: chart.light for name, chart in drawn.items()} | {"mistakes": sheet}
     with replacing(folder) as new:
         new.mkdir()
         for name, png in files.items():
@@ -166,7 +183,7 @@ def write_report(results: Results, folder: Path) -> None:
         (new / "MODEL_CARD.md").write_text(card, encoding="utf-8", newline="\n")
 
 
-def _render(template: str, shown: Mapping[str, Any]) -> str:
+def _render(template: str, variables: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html.j2"),
@@ -174,11 +191,11 @@ def _render(template: str, shown: Mapping[str, Any]) -> str:
         trim_blocks=True,
     )
     environment.filters |= {filter.__name__: filter for filter in (data_uri, duration, parameter, probability)}
-    return environment.get_template(template).render(shown) + "\n"
+    return environment.get_template(template).render(variables) + "\n"
 
 
 def class_rows(matrix: np.ndarray, per_class: Mapping[str, float]) -> list[ClassRow]:
-    """Return a row for each class that has test images, from the confusion matrix and the classes' accuracies."""
+    """Return a row for each class that has test images, from the confusion matrix and the accuracy of each class."""
     rows = []
     for label, counts in enumerate(matrix):
         images = int(counts.sum())
@@ -197,9 +214,9 @@ def column_name(column: int) -> str:
     return CLASS_NAMES[column] if column < NUM_CLASSES else "no class"
 
 
-def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: list[ClassRow]) -> dict[str, Picture]:
-    def picture(alt: str, draw: Callable[[Theme], bytes]) -> Picture:
-        return Picture(alt, draw(LIGHT), draw(DARK))
+def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: list[ClassRow]) -> dict[str, Chart]:
+    def chart(alt: str, draw: Callable[[Theme], bytes]) -> Chart:
+        return Chart(alt, draw(LIGHT), draw(DARK))
 
     loss, rate = results.curves["train/loss"], results.curves["learning_rate"]
     accuracies = {"training batches": results.curves["train/accuracy"]}
@@ -210,13 +227,13 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
     confused = max(rows, key=lambda row: row.taken_share)
     count, _, height, width = results.filters.shape
     return {
-        "loss": picture(
+        "loss": chart(
             f"Loss of the training batches by step: {_span(loss)}.",
             lambda theme: charts.curves(
                 {"training batches": loss}, "Loss of the training batches", "softmax cross entropy", theme
             ),
         ),
-        "accuracy": picture(
+        "accuracy": chart(
             "Accuracy by step: " + "; ".join(f"{name} {_span(curve)}" for name, curve in accuracies.items()) + ".",
             lambda theme: charts.curves(
                 accuracies,
@@ -226,11 +243,11 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
                 top=1,
             ),
         ),
-        "learning_rate": picture(
+        "learning_rate": chart(
             f"Learning rate by step: {_span(rate)}.",
             lambda theme: charts.curves({"learning rate": rate}, "Learning rate", "learning rate", theme),
         ),
-        "confusion": picture(
+        "confusion": chart(
             "Confusion matrix. "
             + (
                 f"Most often confused: {confused.name}, {confused.taken_share:.0%} taken for {confused.taken_for}."
@@ -239,18 +256,18 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
             ),
             lambda theme: charts.confusion(matrix, names, theme),
         ),
-        "per_class": picture(
+        "per_class": chart(
             f"Accuracy by class: from {results.per_class[worst]:.2f} ({worst}) to {results.per_class[best]:.2f} "
             f"({best}). The table has all.",
             lambda theme: charts.per_class(results.per_class, results.evaluation["accuracy"], theme),
         ),
-        "reliability": picture(
+        "reliability": chart(
             "Reliability diagram: the share of right predictions against how sure they are, in "
             f"{len(calibration.images)} bins, with the number of images below. The expected calibration error is "
             f"{calibration.error:.4f}.",
             lambda theme: charts.reliability(calibration, theme),
         ),
-        "filters": picture(
+        "filters": chart(
             f"The {count} filters of the first layer as colour images of {height}x{width} pixels.",
             lambda theme: charts.filters(results.filters, theme),
         ),
@@ -263,12 +280,12 @@ def _span(curve: Curve) -> str:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a PNG as an address that has it all within."""
+    """Return a PNG as a `data:` URL."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, such as `2 h 05 min`, in two units at most."""
+    """Return a time in at most two units, such as `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s"
@@ -279,12 +296,12 @@ def duration(seconds: float) -> str:
 
 
 def parameter(value: object) -> str:
-    """Return a parameter's value as YAML has it, URLs without what may be secret."""
+    """Return the value of a parameter as YAML, without secrets in URLs."""
     if isinstance(value, list):
         return f"[{', '.join(json.dumps(masked(item), ensure_ascii=False) for item in value)}]"
     return masked(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def probability(value: float) -> str:
-    """Return a probability with three decimals; one that is not 1 is not rounded up to it."""
+    """Return a probability with three decimals. One above 0.9995 is shown as `> 0.999`, never as 1."""
     return f"{value:.3f}" if value < 0.9995 else "> 0.999"

@@ -1,4 +1,4 @@
-"""What predictions say beyond the accuracy: which classes are confused, and which mistakes are the surest."""
+"""Summaries of predictions: which classes are confused, and which mistakes are the most confident."""
 
 import numpy as np
 
@@ -6,10 +6,14 @@ from alexnet.cifar10 import NUM_CLASSES
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Count the images of each true class (row) by predicted class (column); both are of shape (N,).
+    """Return the number of images of each true class (row) by predicted class (column).
 
-    Returns int64 of shape (10, 10); when a prediction is none of the ten classes, of shape (10, 11), the last column
-    counting all such.
+    It is int64 of shape (10, 10). If there are predictions of outputs beyond the ten classes, it has an eleventh column
+    for all of these.
+
+    Args:
+        labels: the true classes, integers of shape (N,).
+        predicted: the predicted classes, integers of shape (N,).
     """
     columns = np.minimum(predicted, NUM_CLASSES)
     matrix = np.zeros((NUM_CLASSES, max(NUM_CLASSES, columns.max() + 1)), np.int64)
@@ -18,6 +22,12 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
-    """Return the indices of the wrong predictions, the surest first, at most `limit` of them."""
+    """Return the indices of at most `limit` wrong predictions, the most confident first.
+
+    Args:
+        probabilities: float64 of shape (N, num_classes).
+        labels: int32 of shape (N,).
+        limit: the most indices to return.
+    """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:limit]

@@ -1,4 +1,4 @@
-"""The values that some parameters can have, in a module that imports nothing slow."""
+"""The values that some parameters can have. This module imports nothing slow, so that the schema can use it."""
 
 from typing import Literal, get_args
 
@@ -17,9 +17,9 @@ ChosenAmpLevel = Literal["auto", AmpLevel]
 """`auto` is O2 where the device is fast at it."""
 
 KernelLibrary = Literal["onednn", "mindspore"]
-"""What can compute the layers, see `alexnet.kernels.choice`."""
+"""The libraries that can compute the layers, see `alexnet.kernels.choice`."""
 
 ChosenKernels = Literal["auto", KernelLibrary]
 
 WeightInit = Literal["default", "HeNormal"]
-"""How weights are initialised: as MindSpore's layers do it, or as K. He et al., arXiv 1502.01852, section 2.2."""
+"""How weights are initialised: as in MindSpore's layers, or as in K. He et al., arXiv 1502.01852, section 2.2."""

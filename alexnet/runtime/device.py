@@ -1,4 +1,4 @@
-"""The device: which ones there are, which one is used, and how many threads compute on the CPU."""
+"""Choosing the device that computes, and the number of threads on the CPU."""
 
 import os
 
@@ -9,30 +9,35 @@ from alexnet.runtime.errors import InputError
 
 
 def available() -> list[str]:
-    """Return the device targets this MindSpore and this machine have."""
-    found: list[str] = []
+    """Return the device targets that the installed MindSpore supports and this machine has."""
+    targets: list[str] = []
     for target in TARGETS:
         try:
             if ms.hal.is_available(target):
-                found.append(target)
-        except ValueError:  # this MindSpore was built without it
+                targets.append(target)
+        except ValueError:  # the installed MindSpore was built without it
             pass
-    return found
+    return targets
 
 
 def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int]:
-    """Make MindSpore compute on `device_target`, with `threads` threads on the CPU; return the two values used.
+    """Make MindSpore compute on a device, and on the CPU with a number of threads. Call it before anything is computed.
 
-    Call it before anything else is computed. `auto` takes the first of TARGETS that is there, and a thread for each
-    core this process may use, shared among `workers` processes. Raises InputError when the device is not there, or
-    there are fewer cores than threads.
+    Args:
+        device_target: one of TARGETS; `auto` takes the first of them that is available.
+        threads: the number of CPU threads; `auto` takes one for each core that this process may use, divided by
+            `workers`.
+        workers: how many processes on this machine share the cores.
+
+    Returns the device target and the number of threads that are used. Raises InputError when the device is not
+    available, or there are more threads than cores.
     """
-    found = available()
-    target = found[0] if device_target == "auto" else device_target
-    if target not in found:
+    targets = available()
+    target = targets[0] if device_target == "auto" else device_target
+    if target not in targets:
         raise InputError(
-            f"device_target is {device_target}, but MindSpore finds {', '.join(found)} here: name it, or auto; "
-            "GLOG_v=2 in the environment shows why"
+            f"device_target is {device_target}, but MindSpore finds only {', '.join(targets)} here: set it to that, or "
+            "to auto; GLOG_v=2 in the environment shows why"
         )
     ms.set_device(target)
     count = _threads(threads, workers)
@@ -42,35 +47,36 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
 
 
 def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:
-    """Return whether to sink data on a device target; `auto` means wherever MindSpore can do it.
+    """Return whether to sink data on a device target; `auto` does so wherever MindSpore can, on Ascend and GPU.
 
-    Raises InputError when it cannot (https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html
-    names Ascend and GPU).
+    Source: https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html
+
+    Raises InputError when `dataset_sink_mode` is true on a CPU.
     """
-    can = target != "CPU"
-    if dataset_sink_mode is True and not can:
+    supported = target != "CPU"
+    if dataset_sink_mode is True and not supported:
         raise InputError(f"dataset_sink_mode is true, but {target} has no data sinking: set it to auto or false")
-    return can if dataset_sink_mode == "auto" else bool(dataset_sink_mode)
+    return supported if dataset_sink_mode == "auto" else bool(dataset_sink_mode)
 
 
 def _threads(threads: int | str, workers: int) -> int:
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         count = os.cpu_count() or 1
         if threads not in ("auto", count):
-            raise InputError(f"threads is {threads}, but this system can only use all {count} cores: set it to auto")
+            raise InputError(f"threads is {threads}, but on this system all {count} cores compute: set it to auto")
         return count
     cores = len(os.sched_getaffinity(0))
     count = max(1, cores // workers) if threads == "auto" else int(threads)
     if count > cores:
-        raise InputError(f"threads is {threads}, but this process may use {cores} cores: set it to at most that")
+        raise InputError(f"threads is {threads}, but this process may use {cores} cores: set it to {cores} or less")
     return count
 
 
 def _start_threads(count: int) -> None:
-    # MindSpore's CPU kernels start a thread for each core the process may use when the first of them runs; neither
-    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (2.8.0). So the first kernel runs while the process
-    # is limited to as many cores as there should be threads, and the limit is then lifted for every thread.
-    # Not on Ascend and GPU: there, workers must join before anything is computed.
+    # When its first CPU kernel runs, MindSpore starts a thread for each core that the process may use; neither
+    # OMP_NUM_THREADS nor op_tuning.threads_num changes that (MindSpore 2.8.0). So the first kernel runs while the
+    # process is limited to as many cores as there should be threads, and then the limit is lifted for every thread.
+    # This is not done on Ascend and GPU, where workers must join before anything is computed.
     if not hasattr(os, "sched_getaffinity"):
         return
     cores = os.sched_getaffinity(0)

@@ -6,19 +6,22 @@ from contextlib import contextmanager
 
 
 class InputError(Exception):
-    """A wrong value, file or machine, described in one line: what was found, what was expected and what to do."""
+    """Something that the user gave is wrong: a value, a file or the machine.
+
+    The message is one line and says what was found, what was expected, and what to do.
+    """
 
 
 class Stopped(Exception):  # noqa: N818  # not an error
-    """A training ended early because it was asked to; the message says where."""
+    """A training ended early because it was asked to. The message says after which step."""
 
 
 class WorkerError(Exception):
-    """A worker of a data-parallel training failed; the message says why, or where its log is."""
+    """A worker of a data-parallel training failed. The message says why, or where its log is."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end.
+    """A signal asked this process to end.
 
     Attributes:
         exit_code: the code to exit with, as shells define it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
@@ -30,43 +33,43 @@ class Interrupted(KeyboardInterrupt):
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters and invalid bytes written as Python's escapes."""
+    """Return a text in which control characters and invalid bytes are replaced by Python's escape sequences."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 
 def describe(error: OSError) -> str:
-    """Return the reason and the file, where they are known."""
+    """Return the reason of an error, and the name of the file if it is known."""
     return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
-def tell(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error as one line on standard error."""
     print(f"ERROR: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 @contextmanager
 def exit_on_failure() -> Iterator[None]:
-    """Report a failure of the body in one line on standard error and end the process. A bug keeps its traceback.
+    """Report a failure of the body in one line on standard error, and end the process. A bug keeps its traceback.
 
-    The exit code is 2 for an InputError; 1 for an OSError (a full disk, a folder that cannot be written), a WorkerError
-    and too little memory; and that of the signal for an interruption.
+    The exit code is 2 for an InputError; 1 for a WorkerError, a MemoryError or an OSError, such as a full disk; and 128
+    plus the number of the signal for an interruption.
     """
     try:
         yield
     except InputError as error:
-        tell(str(error))
+        print_error(str(error))
         sys.exit(2)
     except OSError as error:
-        tell(describe(error))
+        print_error(describe(error))
         sys.exit(1)
     except MemoryError as error:
-        tell(f"there is too little memory: {error or 'take a smaller batch_size or image size'}")
+        print_error(f"there is too little memory: {error or 'set a smaller batch_size or image size'}")
         sys.exit(1)
     except WorkerError as error:
-        tell(str(error))
+        print_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt as error:
-        tell("interrupted")
+        print_error("interrupted")
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)

@@ -1,4 +1,4 @@
-"""Writing files and folders so that they appear complete or not at all."""
+"""Writing files and folders, so that they appear complete or not at all."""
 
 import errno
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of writing to a file that is open, for which the system names none."""
+"""Errors of writing to an open file. The exceptions for them do not name the file."""
 
 
 def _sync(path: Path) -> None:
@@ -24,11 +24,13 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the name at which to make a file or a folder; on leaving, sync it and move it to `path`.
+    """Yield a path for a new file or folder; after the body, sync it to disk and move it to `path`.
 
-    The yielded name is that of `path`, in a folder `.NAME.partial` beside it, which goes in the end; what a killed
-    process left there is removed first. When the body raises, what stood at `path` stays. The parent folder is made
-    when missing. Raises OSError as the file system does, with `path` where it names no file, as of a full disk.
+    The yielded path has the same name, in a temporary folder `.NAME.partial` beside `path`. The leftovers of a killed
+    process are removed from there first. When the body raises an exception, whatever was at `path` stays. The parent
+    folder is created if it is missing.
+
+    Raises OSError when the file system does, with `path` as the file if the error names none, as for a full disk.
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -38,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         for file in [new, *new.rglob("*")]:
             _sync(file)
-        if path.is_dir():  # a rename replaces a file, but no folder
+        if path.is_dir():  # a rename can replace a file, but not a folder
             os.replace(path, partial / "old")
         os.replace(new, path)
         _sync(path.parent)
@@ -51,18 +53,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write text in UTF-8, completely or not at all. Raises OSError when the file system does."""
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all. Raises ValueError for NaN and infinity, which JSON does not have."""
+    """Write a JSON object, completely or not at all.
+
+    Raises ValueError for NaN and infinity, which JSON does not have, and OSError when the file system does.
+    """
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Return a file's digest in hexadecimal; `algorithm` is its name in hashlib. Raises OSError."""
+    """Return the digest of a file, in hexadecimal.
+
+    `algorithm` is one of hashlib's names, such as `md5`. Raises OSError when the file cannot be read.
+    """
     state = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -14,21 +14,21 @@ from alexnet.runtime.errors import Interrupted
 from alexnet.runtime.processes import LAUNCHED, alive
 
 POLL_SECONDS = 1
-"""The time between two checks of ParentWatch, in seconds."""
+"""How often ParentWatch looks, in seconds."""
 
 _INTERMEDIARIES = ("sh", "bash", "dash", "zsh", "fish", "ksh", "msrun")
-"""Processes that DVC may stand behind: the shell that it runs a stage with, the launcher of workers."""
+"""Names of processes between DVC and a stage: the shell that runs the stage, and the launcher of workers."""
 
 
 class StopRequest:
-    """Whether a signal has asked this process to end. Call it to find out.
+    """A request to end this process, made by a signal. Calling it returns whether there was one.
 
-    SIGINT (Ctrl-C) and SIGTERM ask, and so does SIGHUP (a closed terminal) unless it is ignored, as under `nohup`. A
+    The signals are SIGINT (Ctrl-C), SIGTERM, and SIGHUP (a closed terminal) unless it is ignored, as under `nohup`. A
     second SIGINT or SIGTERM ends the process at once. A second SIGHUP does not, because a closing terminal may send
-    two: the kernel sends one, the shell another.
+    two: one comes from the kernel, the other from the shell.
 
     Attributes:
-        signal: the one that asked first, or None.
+        signal: the first signal that came, or None.
     """
 
     def __init__(self) -> None:
@@ -36,20 +36,20 @@ class StopRequest:
         self._raises = self._raised = False
 
     def listen(self) -> None:
-        """Start to take signals. Call it before NumPy and MindSpore are imported.
+        """Start to wait for signals. Call it before NumPy and MindSpore are imported.
 
-        The signals are blocked in this thread and in those started later, and one thread of our own waits for them. A
-        signal handler would not do: while a graph runs, MindSpore installs its own, which turns SIGINT into SIGTERM.
+        The signals are blocked in this thread and in all that are started later, and a thread waits for them. A signal
+        handler would not be enough: while a graph runs, MindSpore installs its own, which turns SIGINT into SIGTERM.
         """
-        taken = {signal.SIGINT, signal.SIGTERM}
+        signals = {signal.SIGINT, signal.SIGTERM}
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            taken.add(signal.SIGHUP)
-        signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+            signals.add(signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         signal.signal(signal.SIGUSR1, self._raise)
-        threading.Thread(target=self._wait, args=(taken,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(signals,), daemon=True).start()
 
     def ask(self) -> None:
-        """Ask this process to end, as a SIGTERM does, unless it has been asked already."""
+        """Ask this process to end, as a SIGTERM would, unless it was asked before."""
         if self.signal is None:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -58,7 +58,7 @@ class StopRequest:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise Interrupted in the main thread when a signal comes while the context lasts, or came before it."""
+        """In the body, raise Interrupted in the main thread when a signal comes, or has come before."""
         self._raises = True
         try:
             self._raise()
@@ -68,17 +68,17 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """The code to exit with, as shells define it: 128 and the number of the signal."""
+        """The code to exit with, as shells define it: 128 plus the number of the signal."""
         return 128 + (self.signal or signal.SIGTERM)
 
-    def _wait(self, taken: set[signal.Signals]) -> None:
-        self.signal = signal.Signals(signal.sigwait(taken))
-        # Python runs signal handlers in the main thread; this one also interrupts a system call made there, such as
+    def _wait(self, signals: set[signal.Signals]) -> None:
+        self.signal = signal.Signals(signal.sigwait(signals))
+        # Python runs signal handlers in the main thread. This signal also interrupts a system call there, such as
         # reading from a connection.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        second = signal.sigwait(taken)
+        second = signal.sigwait(signals)
         while second == signal.SIGHUP:
-            second = signal.sigwait(taken)
+            second = signal.sigwait(signals)
         os._exit(128 + second)
 
     def _raise(self, *_: Any) -> None:
@@ -88,18 +88,18 @@ class StopRequest:
 
 
 class ParentWatch:
-    """Whether the DVC or the launcher that started this process is gone.
+    """Watches whether the DVC process or the launcher that started this process has ended.
 
-    A command typed by hand may outlive what started it, as under `nohup`, and is not watched. Under DVC, the next
-    `dvc repro` would start the stage again, and two processes would write the same files; workers must end with their
-    launcher.
+    A stage must end with its DVC process, because the next `dvc repro` would start the stage again, and two processes
+    would write the same files. Workers must end with their launcher. A command that was typed by hand may outlive the
+    process that started it, as under `nohup`, so nothing is watched then.
     """
 
     def __init__(self) -> None:
         self._ancestors: list[psutil.Process] = []
 
     def start(self, when_gone: Callable[[], None]) -> None:
-        """Watch from now on, and call `when_gone` once, in another thread, when one of the processes has ended."""
+        """Start to watch, and call `when_gone` once, in another thread, when one of the processes has ended."""
         if {"DVC_ROOT", LAUNCHED} & os.environ.keys():
             self._ancestors = _ancestors()
             threading.Thread(target=self._watch, args=(when_gone,), daemon=True).start()
@@ -115,7 +115,7 @@ class ParentWatch:
 
 
 def _ancestors() -> list[psutil.Process]:
-    # The parent, and as long as that is a shell or a launcher, its parent.
+    # Returns the parent and, as long as that is a shell or a launcher, the parent of that.
     chain = []
     for process in psutil.Process().parents():
         chain.append(process)

@@ -1,17 +1,17 @@
-"""URLs as they may be shown to others: without the user, the password, the query and the fragment."""
+"""Hiding secrets in URLs: the user name, the password, the query and the fragment."""
 
 import re
 
 HIDDEN = "***"
-"""What stands for a part that is not shown."""
+"""What is shown in place of a hidden part."""
 
-# The whole text when it begins as a URL does, else each word that does. A mistyped URL may have a single slash.
+# Matches the whole text if it begins like a URL, and otherwise every word that does. A mistyped URL may have one slash.
 _URL = re.compile(r"(?is)\A\s*[a-z][a-z0-9+.-]*:/.*|[a-z][a-z0-9+.-]*:/\S*")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@\[]*)(:\d*)?")
 
 
 def masked(text: str) -> str:
-    """Return a URL, or a text with URLs in it, without what may be secret.
+    """Return a URL, or a text with URLs in it, without the parts that may be secret.
 
     `https://user:password@host/file?token=1` becomes `https://***@host/file?***`.
     """
@@ -25,6 +25,6 @@ def _mask(match: re.Match[str]) -> str:
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         rest = HIDDEN + rest[authority.rindex("@") :]
-    elif "@" in rest and not _HOST.fullmatch(authority):  # a password with one of /?# in it, which no URL may have
+    elif "@" in rest and not _HOST.fullmatch(authority):  # an invalid URL: there is one of /?# in the password
         rest = HIDDEN + rest[rest.rindex("@") :]
     return f"{scheme}:{slashes}" + re.sub("(?s)([?#]).+", rf"\1{HIDDEN}", rest)

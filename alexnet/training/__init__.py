@@ -1,1 +1,1 @@
-"""The training: batches, step, schedule, loop, workers and saved state."""
+"""Training: batches, schedule, step, loop, workers and saved states."""

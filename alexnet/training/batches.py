@@ -1,4 +1,4 @@
-"""Training batches: shuffled, cropped and flipped images, each batch a function of the seed and the step alone."""
+"""Training batches: shuffled, cropped and flipped images. Each batch depends only on the seed and the step."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -13,9 +13,9 @@ Flip = Literal["random", "alternating"]
 """How images are mirrored, see `Batches`."""
 
 DROPOUT_STEPS = 1 << 16
-"""The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS: 16 random bits are drawn faster than a float32."""
+"""The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS, because 16 random bits are faster than a float32."""
 
-# The purposes a generator is made for; the same seed and step give independent streams for each.
+# The purposes of the generators. The same seed and step give independent random numbers for each purpose.
 _SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
 
 
@@ -24,35 +24,45 @@ def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
 
 
 def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Split]:
-    """Split off `validation_images` of the images, the same number from each class; return the rest and those.
+    """Return the images to train on and the images held out for validation, with the same number from each class.
 
-    Raises InputError when the number is no multiple of the number of classes, or a class has no image left to train on.
+    Args:
+        split: all training images.
+        validation_images: how many images to hold out.
+        seed: the seed of the choice.
+
+    Raises InputError when the number is not a multiple of the number of classes, or leaves no image of a class.
     """
     per_class, rest = divmod(validation_images, NUM_CLASSES)
     fewest = int(np.bincount(split.labels, minlength=NUM_CLASSES).min())
     if rest or per_class >= fewest:
         raise InputError(
             f"validation_images is {validation_images}, expected a multiple of {NUM_CLASSES} below "
-            f"{fewest * NUM_CLASSES}, of the training images"
+            f"{fewest * NUM_CLASSES}, so that there are images of each class left to train on"
         )
-    if not validation_images:  # no copy of all the others
+    if not validation_images:  # this avoids a copy of all images
         return split, Split(split.images[:0], split.labels[:0], split.generated)
     order = _generator(seed, _HOLD_OUT, 0).permutation(len(split))
     labels = split.labels[order]
-    held = np.zeros(len(split), bool)
+    held_out = np.zeros(len(split), bool)
     for label in range(NUM_CLASSES):
-        held[order[labels == label][:per_class]] = True
-    kept, validation = (Split(split.images[part], split.labels[part], split.generated) for part in (~held, held))
-    return kept, validation
+        held_out[order[labels == label][:per_class]] = True
+    train, validation = (
+        Split(split.images[part], split.labels[part], split.generated) for part in (~held_out, held_out)
+    )
+    return train, validation
 
 
 def augment(
     images: np.ndarray, rng: np.random.Generator, crop_padding: int, mirrored: np.ndarray | None = None
 ) -> np.ndarray:
-    """Crop each image at random from its padded self, and mirror some.
+    """Pad each image, crop it at a random position, and mirror some; return uint8 of shape (N, C, H, W).
 
-    Takes and returns uint8 of shape (N, C, H, W). crop_padding: pixels of black on each side. mirrored: bool of shape
-    (N,), which to mirror; None mirrors each with a chance of one half.
+    Args:
+        images: uint8 of shape (N, C, H, W).
+        rng: the generator of the random positions.
+        crop_padding: how many black pixels are added on each side.
+        mirrored: bool of shape (N,), the images to mirror; None mirrors each with a probability of one half.
     """
     count, _, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding)))
@@ -66,9 +76,9 @@ def augment(
 
 
 class Batch(NamedTuple):
-    """What one step takes.
+    """The batch of one step; N is the batch size, or this worker's share of it.
 
-    images: uint8 of shape (N, 3, 32, 32), N being the batch size, or this worker's share of it.
+    images: uint8 of shape (N, 3, 32, 32).
     labels: int32 of shape (N,).
     keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None without dropout.
     """
@@ -79,25 +89,28 @@ class Batch(NamedTuple):
 
 
 class Batches(Sequence[Batch]):
-    """The batches of all epochs: item `step`, counted from 0, does not depend on what was read before.
+    """The batches of all epochs, one for each step, counted from 0. A batch does not depend on those read before.
 
-    Each epoch shuffles the images anew and leaves out those that do not fill a batch (the zoo's `drop_remainder`).
+    Each epoch has the images in another random order, without those at its end that do not fill a batch (like the zoo's
+    `drop_remainder`).
 
     Args:
         split: the training images.
-        epoch_size: how many epochs there are.
-        batch_size: images in a batch.
-        dropout_rate: chance of a value to be dropped; 0 makes no masks.
-        seed: of shuffling, augmentation and dropout.
-        crop_padding: pixels of black on each side of an image before the random crop; the zoo's dataset.py has 4.
-        flip: `random` mirrors an image in each epoch with a chance of one half; `alternating` does so in the first
-            epoch, and in those after it mirrors the images that it did not in the one before (K. Jordan, arXiv
-            2404.00498, section 3.6).
-        rank, workers: which of how many shards of each batch to give; all shards are equally large.
+        epoch_size: the number of epochs.
+        batch_size: the number of images in a batch.
+        dropout_rate: the probability that a value is dropped; 0 makes no masks.
+        seed: the seed of shuffling, augmentation and dropout.
+        crop_padding: how many black pixels are added on each side of an image before the random crop; the zoo's
+            dataset.py adds 4.
+        flip: `random` mirrors an image with a probability of one half in each epoch. `alternating` does so in the first
+            epoch, and mirrors in each later epoch exactly the images that it did not mirror in the epoch before (K.
+            Jordan, arXiv 2404.00498, section 3.6).
+        rank: the number of this worker, which gets one of the equal shards of each batch.
+        workers: the number of workers.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
-    Raises InputError when there are fewer images than one batch takes, a batch cannot be shared equally, or there is a
-    dropout rate for a network without dropout.
+    Raises InputError when there are not enough images for one batch, a batch cannot be divided equally among the
+    workers, or there is a dropout rate although the network has no dropout.
     """
 
     def __init__(
@@ -154,11 +167,11 @@ class Batches(Sequence[Batch]):
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
     def labels(self, step: int) -> np.ndarray:
-        """Return only the labels of a step's batch."""
+        """Return only the labels of the batch of a step, int32 of shape (N,)."""
         return self._split.labels[self._chosen(step)][self._shard]
 
     def _chosen(self, step: int) -> np.ndarray:
-        # The indices of the images in a step's batch.
+        # Returns the indices of the images in the global batch of a step.
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._shuffled[0] != epoch:
             self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))

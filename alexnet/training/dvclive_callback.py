@@ -1,4 +1,4 @@
-"""Live metrics: what DVCLive logs of a MindSpore training."""
+"""A callback that logs a MindSpore training with DVCLive."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,21 @@ from mindspore.train import Callback, RunContext
 class DVCLiveCallback(Callback):
     """Log a training with DVCLive: `train/loss`, `learning_rate`, and `eval/...` after each evaluation.
 
-    It works with `mindspore.train.Model`. When a loop's context has a `history` (see
-    `alexnet.training.history.History`), its curves are logged instead; those before `cur_step_num` when the training
-    begins, so that a resumed training has every point once.
+    It works with `mindspore.train.Model` and with `alexnet.training.loop.train`. The context of the latter has a
+    `history`, whose curves are logged. When a training resumes, the points before `cur_step_num` are logged first, so
+    that every point is there once.
 
     Args:
-        live: the logger; without it, one is made with the other arguments.
-        log_steps: how many steps a point is the mean of.
+        live: the logger; None creates one with `kwargs`.
+        log_steps: how many steps make one point, which is their mean.
+        kwargs: arguments of `dvclive.Live`.
     """
 
     def __init__(self, live: Live | None = None, log_steps: int = 1, **kwargs: Any) -> None:
         super().__init__()
         self.live = live if live is not None else Live(**kwargs)
         self._log_steps = log_steps
-        self._since: list[Mapping[str, float]] = []
+        self._pending: list[Mapping[str, float]] = []  # the values of the steps since the last point
         self._posts = bool(get_dvc_studio_config(self.live))
 
     def on_train_begin(self, run_context: RunContext) -> None:
@@ -57,21 +58,21 @@ class DVCLiveCallback(Callback):
             self._complete_step()
 
     def on_train_end(self, run_context: RunContext) -> None:
-        if self._since:
+        if self._pending:
             self._flush(run_context.original_args().cur_step_num)
         self.live.end()
 
     def _add(self, step: int, values: Mapping[str, float]) -> bool:
-        # Returns whether that makes a point.
-        self._since.append(values)
+        # Adds the values of a step; returns whether a point was logged.
+        self._pending.append(values)
         if step % self._log_steps:
             return False
         self._flush(step)
         return True
 
     def _flush(self, step: int) -> None:
-        means = {name: float(np.mean([values[name] for values in self._since])) for name in self._since[0]}
-        self._since = []
+        means = {name: float(np.mean([values[name] for values in self._pending])) for name in self._pending[0]}
+        self._pending = []
         self._log(step, means)
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:
@@ -82,8 +83,8 @@ class DVCLiveCallback(Callback):
             self.live.summary["step"] = step
 
     def _complete_step(self) -> None:
-        # DVCLive's next_step() writes the summary, tells the VS Code extension and posts to DVC Studio. For the last it
-        # reads every curve from its start, even if no Studio is set up; then the first two are done alone.
+        # DVCLive's next_step() writes the summary, notifies the VS Code extension and posts to DVC Studio. To post, it
+        # reads all curves from their start, even if no Studio is set up; in that case only the first two are done here.
         if self._posts:
             self.live.next_step()
         else:
@@ -99,6 +100,6 @@ def _measured(context: Any) -> dict[str, float]:
 
 
 def _mean(value: Any) -> float:
-    # MindSpore's loss is a number, a tensor, or a tuple that starts with it.
+    # MindSpore's loss is a number, a tensor, or a tuple whose first element is the loss.
     first = value[0] if isinstance(value, tuple | list) else value
     return float(np.mean(first.asnumpy() if hasattr(first, "asnumpy") else first))

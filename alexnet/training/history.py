@@ -1,7 +1,7 @@
-"""What a training records of each step and each epoch.
+"""The metrics that a training records at each step and after each epoch.
 
-A new metric of a step is a field of `History` and an entry of `measure`; states, live metrics and averages over workers
-follow from these.
+To add a metric of each step, add a field to `History` and an entry to the result of `measure`. The saved states, the
+live metrics and the averages over workers are made from these two.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,11 @@ from alexnet.evaluation.evaluate import cross_entropy
 
 
 class Each(NamedTuple):
-    """Whether a field of `History` has a value for each `step` or each `epoch`, and the curve that shows it, if any."""
+    """Describes a field of `History`.
+
+    unit: whether it has a value for each `step` or for each `epoch`.
+    curve: the name of its curve in DVCLive; an empty one means that it has no curve.
+    """
 
     unit: str
     curve: str = ""
@@ -22,16 +26,15 @@ class Each(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """Float32 arrays of shape (steps,) or (epochs,), filled as far as the training has come.
+    """Float32 arrays of shape (steps,) or (epochs,), filled as far as the training has got.
 
-    Those with the name of a curve are drawn while it trains.
-
-    loss: the mean cross entropy over the global batch, before the step's update and without label smoothing.
-    accuracy: of the global batch, before the step's update.
-    learning_rate: of the step's update.
-    seconds: how long the step took, the wait for its batch included.
-    save_seconds: how long saving the state after the step took; 0 where it was not saved.
-    validation_loss, validation_accuracy: after the epoch; NaN without validation images.
+    loss: the mean cross entropy of the global batch in nats, before the step's update and without label smoothing.
+    accuracy: the accuracy on the global batch, before the step's update.
+    learning_rate: the learning rate of the step's update.
+    seconds: how long the step took, including the wait for its batch.
+    save_seconds: how long it took to save the state after the step; 0 where none was saved.
+    validation_loss: the mean cross entropy after the epoch in nats; NaN without validation images.
+    validation_accuracy: the accuracy after the epoch; NaN without validation images.
     """
 
     loss: Annotated[np.ndarray, Each("step", "train/loss")]
@@ -52,25 +55,21 @@ class History:
         return cls(**arrays)
 
     def record(self, index: int, values: Mapping[str, float]) -> None:
-        """Set values, by the names of the fields, of a step or an epoch, which count from 0."""
+        """Set values of the step or epoch `index`, counted from 0, by the names of their fields."""
         for name, value in values.items():
             getattr(self, name)[index] = value
 
     def step(self, step: int) -> dict[str, float]:
-        """Return a step's values by the names of their curves; steps count from 0."""
+        """Return the values of a step, counted from 0, by the names of their curves."""
         return self._curves("step", step)
 
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Return an epoch's values, where it was validated, by the names of their curves; epochs count from 0."""
+        """Return the values of an epoch, counted from 0, by the names of their curves; none without validation."""
         return {name: value for name, value in self._curves("epoch", epoch).items() if np.isfinite(value)}
 
     def _curves(self, unit: str, index: int) -> dict[str, float]:
-        kinds = {field.name: _each(field) for field in fields(self)}
-        return {
-            each.curve: float(getattr(self, name)[index])
-            for name, each in kinds.items()
-            if each.unit == unit and each.curve
-        }
+        curves = {field.name: _each(field).curve for field in fields(self) if _each(field).unit == unit}
+        return {curve: float(getattr(self, name)[index]) for name, curve in curves.items() if curve}
 
 
 def _each(field: Field[np.ndarray]) -> Each:
@@ -79,9 +78,9 @@ def _each(field: Field[np.ndarray]) -> Each:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return the values that `History` records of a batch's logits, by the names of its fields.
+    """Return the metrics of a batch that `History` records, by the names of its fields.
 
-    Each value is a mean over the images, so that the mean over the workers' shards is the mean over the global batch.
+    Each one is a mean over the images, so that the mean over the workers is the mean over the global batch.
 
     Args:
         logits: float32 of shape (N, num_classes).

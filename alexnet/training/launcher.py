@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,13 +22,15 @@ from alexnet.runtime.files import write_json
 from alexnet.runtime.processes import LAUNCHED, alive
 
 POLL_SECONDS = 0.1
+"""How often to look at the workers, in seconds."""
 GRACE_SECONDS = 10
-"""How long the other workers may go on running after one has ended, in seconds; normally they end together."""
+"""How long the other workers may keep running after the first has ended, in seconds. Normally they end together."""
 STOP_SECONDS = 60
-"""How long the workers have to save their state after a request to stop, and `msrun` to end after the last, in s."""
+"""How long the workers may take to save their state after a request to stop, in seconds. After the last worker has
+ended, `msrun` may take as long."""
 
 OUTCOMES = "ALEXNET_OUTCOMES"
-"""The environment variable that tells a launched worker the folder for its outcome."""
+"""The environment variable that has the folder to which a launched worker writes its outcome."""
 
 
 def launched() -> bool:
@@ -38,10 +40,11 @@ def launched() -> bool:
 
 @contextmanager
 def outcome_reported() -> Iterator[None]:
-    """In a launched worker, write how the body ended to `worker_{rank}.outcome.json` for the launcher.
+    """In a launched worker, write how the body ended to `worker_{rank}.outcome.json`, which the launcher reads.
 
-    The file says `outcome`: `finished`, `stopped` (Stopped was raised) or `failed`; and, unless it finished, `reason`
-    and `exit_code`. For a bug, whose traceback is in the log, there is no file. Exceptions are passed on.
+    `outcome` is `finished`, `stopped` (the body raised Stopped) or `failed` (it raised InputError or OSError). Unless
+    it is `finished`, there are also a `reason` and an `exit_code`. After any other exception there is no file: that is
+    a bug, whose traceback is in the log. All exceptions are raised again.
     """
     if not launched() or "RANK_ID" not in os.environ:
         yield
@@ -59,21 +62,24 @@ def outcome_reported() -> Iterator[None]:
         report("failed", reason=str(error), exit_code=2)
         raise
     except OSError as error:
-        with suppress(OSError):  # on a full disk, the launcher can only point to the log
+        with suppress(OSError):  # if the disk is full, the launcher can only name the log
             report("failed", reason=describe(error), exit_code=1)
         raise
     report("finished")
 
 
 def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callable[[], bool]) -> None:
-    """Run `python` with the arguments `command` as `workers` workers of this machine, and wait until they have ended.
+    """Run several workers on this machine and wait until they have ended. No process is left running afterwards.
 
-    What worker 0 prints goes to standard output at once; what all of them print is in `log_folder`. The command must
-    have its work within `outcome_reported`. When `stop` says so, the workers get a SIGTERM. No process is left when
-    this returns or raises.
+    Args:
+        command: the arguments of `python` in each worker. The program must do its work within `outcome_reported`.
+        workers: how many workers to run.
+        log_folder: the folder for the logs and outcomes of the workers. The output of worker 0 is also copied to
+            standard output.
+        stop: whether the workers should stop; it is called again and again. They get a SIGTERM when it returns true.
 
-    Raises Stopped when the workers ended because of `stop`, InputError when one failed because of one, and WorkerError
-    when one failed for another reason; if that is not known, the error names the worker and its log.
+    Raises Stopped when the workers stopped because of `stop`, InputError when a worker failed with an InputError, and
+    WorkerError when one failed for another reason; if the reason is not known, the error names the worker and its log.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -91,8 +97,8 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
         "log_dir": log_folder,
         "join": True,
     }
-    # msrun takes only the literal word python, so our Python's folder must be the first on PATH. It runs in a
-    # separate session, so that Ctrl-C at the terminal reaches only this process, which then asks the workers to stop.
+    # msrun accepts only the word `python` as a program, so the folder of this Python must be the first on PATH. msrun
+    # runs in a session of its own, so that Ctrl-C reaches only this process, which then asks the workers to stop.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     with (
         (log_folder / "msrun.log").open("wb") as launcher_log,
@@ -105,29 +111,11 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
             env=os.environ | {"PATH": path, LAUNCHED: "1", OUTCOMES: str(log_folder)},
             start_new_session=True,
         )
-        family: dict[int, psutil.Process] = {}  # the workers by rank
-        first: list[int] = []  # the ranks of those that ended first
-        since_end = since_stop = None
+        processes: dict[int, psutil.Process] = {}  # the workers by rank
         try:
-            while msrun.poll() is None:
-                time.sleep(POLL_SECONDS)
-                _relay(shown)
-                family |= _workers(msrun.pid)
-                now = time.monotonic()
-                if not first:
-                    first = [rank for rank, process in family.items() if not alive(process)]
-                    since_end = now if first else None
-                if stop() and since_stop is None and len(family) == workers:
-                    since_stop = now
-                    for process in family.values():
-                        process.terminate()
-                grace = GRACE_SECONDS if any(map(alive, family.values())) else STOP_SECONDS
-                if since_end and now - since_end > grace:
-                    break
-                if since_stop and now - since_stop > STOP_SECONDS:
-                    break
+            first_ended = _watch(msrun, processes, workers, stop, shown)
         finally:
-            _kill([msrun.pid, *(process.pid for process in family.values())])
+            _kill([msrun.pid, *(process.pid for process in processes.values())])
             msrun.wait()
             _relay(shown)
 
@@ -137,15 +125,53 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
             raise (InputError if outcome["exit_code"] == 2 else WorkerError)(outcome["reason"])
     missing = [rank for rank in range(workers) if rank not in outcomes]
     if missing or msrun.returncode != 0:
-        # msrun ends the others when one has died, so these have no outcome either.
-        named = re.search(r"Worker process (\d+) exit with exception", (log_folder / "msrun.log").read_text())
-        died = (rank for rank in first if len(first) == 1 or (named and family[rank].pid == int(named[1])))
-        culprit = next(died, missing[0] if len(missing) == 1 else None)
-        which = f"worker {culprit} died, its log is {logs[culprit]}" if culprit is not None else "msrun failed"
-        which += "" if culprit is not None else f", see {log_folder}"
-        raise WorkerError(f"{which}; the next start resumes from the last state")
+        crashed = _crashed({rank: processes[rank].pid for rank in first_ended}, missing, log_folder / "msrun.log")
+        cause = f"msrun failed, see {log_folder}" if crashed is None else f"worker {crashed} died, see {logs[crashed]}"
+        raise WorkerError(f"{cause}; the same command resumes from the last saved state")
     if outcomes[0]["outcome"] == "stopped":
         raise Stopped(outcomes[0]["reason"])
+
+
+def _watch(
+    msrun: subprocess.Popen[bytes],
+    processes: dict[int, psutil.Process],
+    workers: int,
+    stop: Callable[[], bool],
+    log: IO[str],
+) -> list[int]:
+    # Copies the log to standard output and adds the workers to `processes`, until msrun has ended or it is time to kill
+    # all of them. Returns the ranks of the workers that ended first.
+    first_ended: list[int] = []
+    ended_at = stopped_at = None
+    while msrun.poll() is None:
+        time.sleep(POLL_SECONDS)
+        _relay(log)
+        processes |= _workers(msrun.pid)
+        now = time.monotonic()
+        if not first_ended:
+            first_ended = [rank for rank, process in processes.items() if not alive(process)]
+            ended_at = now if first_ended else None
+        if stop() and stopped_at is None and len(processes) == workers:
+            stopped_at = now
+            for process in processes.values():
+                process.terminate()
+        grace = GRACE_SECONDS if any(map(alive, processes.values())) else STOP_SECONDS
+        if ended_at and now - ended_at > grace:
+            break
+        if stopped_at and now - stopped_at > STOP_SECONDS:
+            break
+    return first_ended
+
+
+def _crashed(first_ended: Mapping[int, int], missing: Sequence[int], msrun_log: Path) -> int | None:
+    # Returns the rank of the worker that died, or None if it is not known. When one has died, msrun ends the others, so
+    # they have no outcome either. first_ended: process ids by rank. missing: the ranks without an outcome.
+    blamed = re.search(r"Worker process (\d+) exit with exception", msrun_log.read_text())
+    candidates = {rank: pid for rank, pid in first_ended.items() if rank in missing}
+    for rank, pid in candidates.items():
+        if len(candidates) == 1 or (blamed and pid == int(blamed[1])):
+            return rank
+    return missing[0] if len(missing) == 1 else None
 
 
 def _outcome_path(folder: Path, rank: int) -> Path:
@@ -162,30 +188,30 @@ def _read_outcome(folder: Path, rank: int) -> dict[str, Any] | None:
 
 def _relay(log: IO[str]) -> None:
     for line in log:
-        if not re.match(r"\[(INFO|WARNING|ERROR)\] |ERROR: ", line):  # MindSpore's own, and errors that we report
-            with suppress(OSError):  # the terminal is gone, but the workers can still save their state
+        if not re.match(r"\[(INFO|WARNING|ERROR)\] |ERROR: ", line):  # MindSpore's lines; errors, which `launch` raises
+            with suppress(OSError):  # if the terminal is gone, the workers can still save their state
                 print(line, end="", flush=True)
 
 
 def _workers(pid: int) -> dict[int, psutil.Process]:
-    # The workers among msrun's children, by rank. It also starts a `tail` of each log, with the same environment.
-    found = {}
+    # Returns the workers among msrun's children, by rank. Another child is a `tail` with the environment of a worker.
+    processes = {}
     try:
         for process in psutil.Process(pid).children():
             environment = process.environ()
             if environment.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail":
-                found[int(environment["RANK_ID"])] = process
-    except psutil.Error:  # one that has just ended
+                processes[int(environment["RANK_ID"])] = process
+    except psutil.Error:  # a process has just ended
         pass
-    return found
+    return processes
 
 
 def _kill(pids: Sequence[int]) -> None:
-    # These and all their descendants, msrun's scheduler among them.
+    # Kills these processes and all their descendants, which include msrun's scheduler.
     for pid in pids:
         try:
-            process = psutil.Process(pid)
-            for one in [*process.children(recursive=True), process]:
-                one.kill()
+            parent = psutil.Process(pid)
+            for process in [*parent.children(recursive=True), parent]:
+                process.kill()
         except psutil.NoSuchProcess:
             pass

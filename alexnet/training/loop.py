@@ -1,4 +1,4 @@
-"""Training: one loop over all steps, readable from top to bottom, that can be stopped and resumed anywhere."""
+"""Training: one loop over all steps, which can be stopped and resumed after any of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +21,10 @@ from alexnet.training.step import Step
 from alexnet.training.workers import ALONE, Worker
 
 CHECK_STEPS = 100
-"""How often all weights are checked for NaN and infinity. The loss is checked at every step, but on the CPU ReLU and
-max-pooling turn NaN into 0, so that it can stay finite although the weights are not."""
+"""How many steps there are between two checks of all weights for NaN and infinity.
+
+The loss is checked at every step. That is not enough: on the CPU, ReLU and max-pooling turn NaN into 0, so the loss can
+be finite although the weights are not."""
 
 
 def train(
@@ -38,29 +40,32 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     callbacks: Sequence[Callback] = (),
 ) -> History:
-    """Train the network in place on all batches: softmax cross entropy, stochastic gradient descent with momentum.
+    """Train the network in place on all batches, by stochastic gradient descent on the softmax cross entropy.
 
     Args:
-        network: with its initial weights.
+        network: the network with its initial weights.
         batches: this worker's shard of each batch.
         recipe: how each step updates the weights.
-        validation: images to evaluate the network on after each epoch.
-        dataset_sink_mode: whether to make batches and send them to the device ahead of their steps, see `Step.sink`;
-            the result is the same.
-        worker: this process among all workers, whose gradients are averaged.
-        states: where worker 0 saves states, or None to save none. The training resumes from a state found there, with
-            the same result as without the interruption, bit for bit on the CPU.
-        save_checkpoint_steps: steps from one saved state to the next; None saves after each epoch. The state after
-            the last step is always saved.
-        stop: asked after each step whether to end early.
-        callbacks: MindSpore's. The context they get has `epoch_num`, `batch_num` (steps an epoch), `batch_size` (the
-            global one), `cur_epoch_num` and `cur_step_num` (both from 1, the latter over all epochs; before the first
-            step, those of the state that the training resumes from, or 0), `net_outputs` (the loss, a float32),
-            `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch with
-            validation images, `eval_results` with their `loss` and `accuracy`.
+        validation: images on which to evaluate the network after each epoch, or None.
+        dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`. The
+            result is the same.
+        worker: this process among all workers, over which the gradients are averaged.
+        states: where worker 0 saves states; None saves none. If there is a state, the training resumes from it, and its
+            result is the same as without the interruption, on the CPU bit for bit.
+        save_checkpoint_steps: how many steps there are from one saved state to the next; None saves one after each
+            epoch. The state after the last step is always saved.
+        stop: whether to end early; it is called after each step.
+        callbacks: callbacks of MindSpore. Their context has `epoch_num`, `batch_num` (steps per epoch), `batch_size`
+            (of the global batch), `cur_epoch_num` and `cur_step_num` (counted from 1, the steps over all epochs; before
+            the first step, those of the state from which the training resumes, or 0), `net_outputs` (the loss, a
+            float32), `train_network`, `optimizer`, `history` (filled up to `cur_step_num`) and, at the end of an epoch
+            with validation, `eval_results` with `loss` and `accuracy`.
 
-    Raises Stopped, the state saved, when `stop` says so to any worker, and InputError, the states before kept, when
-    the loss, a weight or a momentum becomes NaN or infinite (the momentum becomes so when a gradient does).
+    Returns the history of all steps and epochs.
+
+    Raises Stopped, after saving the state, when `stop` returns true in any worker. Raises InputError when the loss, a
+    weight or a momentum becomes NaN or infinite; the earlier states are kept. (A momentum becomes NaN when a gradient
+    does.)
     """
     steps, steps_per_epoch = len(batches), batches.steps_per_epoch
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
@@ -86,20 +91,20 @@ def train(
             start = time.perf_counter()
             logits = sunk_step() if sunk_step else train_step(batches[step], rates[step])
             measured = measure(logits, batches.labels(step))
-            *means, asked = worker.mean(*measured.values(), stop())
+            *means, stopping = worker.mean(*measured.values(), stop())
             history.record(step, dict(zip(measured, means, strict=True)) | {"learning_rate": rates[step]})
             history.seconds[step] = time.perf_counter() - start
 
-            done = step + 1
+            steps_done = step + 1
             epoch, step_of_epoch = step // steps_per_epoch + 1, step % steps_per_epoch + 1
             if not np.isfinite(history.loss[step]):
                 raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, recipe)
-            context.cur_epoch_num, context.cur_step_num = epoch, done
+            context.cur_epoch_num, context.cur_step_num = epoch, steps_done
             context.net_outputs = history.loss[step]
             observers.on_train_step_end(run)
-            due = done % (save_checkpoint_steps or steps_per_epoch) == 0 or done == steps
-            save = bool(states) and (bool(asked) or due)
-            if save or done % CHECK_STEPS == 0 or done == steps:
+            due = steps_done % (save_checkpoint_steps or steps_per_epoch) == 0 or steps_done == steps
+            save = bool(states) and (bool(stopping) or due)
+            if save or steps_done % CHECK_STEPS == 0 or steps_done == steps:
                 for name, parameter in train_step.parameters.items():
                     if not np.isfinite(parameter.asnumpy()).all():
                         raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
@@ -113,9 +118,9 @@ def train(
 
             if save and states and worker.rank == 0:
                 start = time.perf_counter()
-                _save(states, epoch, step_of_epoch, done, train_step, history)
+                _save(states, epoch, step_of_epoch, steps_done, train_step, history)
                 history.save_seconds[step] = time.perf_counter() - start
-            if asked and done < steps:
+            if stopping and steps_done < steps:
                 raise Stopped(f"stopped after epoch {epoch} step {step_of_epoch}" + (", state saved" if save else ""))
         observers.on_train_end(run)
     train_step.take_averages()
@@ -129,26 +134,26 @@ def _validate(train_step: Step, network: Network, validation: Split, batch_size:
     return result
 
 
-def _failed(what: str, epoch: int, step: int, recipe: Recipe) -> InputError:
-    return InputError(f"{what} in epoch {epoch} step {step}: try a learning_rate below {recipe.learning_rate}")
+def _failed(reason: str, epoch: int, step: int, recipe: Recipe) -> InputError:
+    return InputError(f"{reason} in epoch {epoch} step {step}: try a learning_rate below {recipe.learning_rate}")
 
 
-def _save(states: States, epoch: int, step: int, done: int, train_step: Step, history: History) -> None:
+def _save(states: States, epoch: int, step: int, steps_done: int, train_step: Step, history: History) -> None:
     extra = {f"history.{name}": ms.Tensor(values) for name, values in vars(history).items()}
-    states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([done])})
+    states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([steps_done])})
 
 
 def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
-    # Returns how many steps are done. Worker 0 reads the state and sends it to the others, which may be on machines
-    # without its disk.
+    # Restores the newest state and returns how many steps were done before it, or 0 if there is none. Worker 0 reads
+    # the state and sends it to the others, which may be on machines that cannot see its disk.
     values = states.newest() if worker.rank == 0 else None
-    done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
+    steps_done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
 
     def received(name: str, like: np.ndarray) -> np.ndarray:
         return worker.broadcast(values[name] if values else like)
 
-    if done:
+    if steps_done:
         train_step.set({name: received(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
         for name, array in vars(history).items():
             array[:] = received(f"history.{name}", array)
-    return done
+    return steps_done

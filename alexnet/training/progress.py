@@ -1,4 +1,4 @@
-"""The progress of a training on screen: the model zoo's log lines, a line for each epoch, and a bar on a terminal."""
+"""Showing the progress of a training: the model zoo's log lines, a line for each epoch, and a bar on a terminal."""
 
 import logging
 import time
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """Log lines about the loss and about the result of each epoch.
+    """Log the loss of some steps and the result of each epoch, and show a bar on a terminal.
 
-    Every `log_steps` steps, from the first one on, there is a line `epoch: 1 step: 1, loss is 2.2791853`, with steps
-    counted within the epoch. At the end of each epoch there is one with its mean loss and accuracy, its last learning
-    rate, images/s (since the start of the epoch or of this process), the time left, and the validation's loss and
-    accuracy where there is one. On a terminal, one bar on standard error shows the images, images/s and the time left
-    of the whole training.
+    After the first step and then after every `log_steps` steps, there is a line `epoch: 1 step: 1, loss is 2.2791853`,
+    in which steps are counted within the epoch. At the end of each epoch, a line has its mean loss and accuracy, its
+    last learning rate, the loss and accuracy of the validation if there is one, the images/s (since the start of the
+    epoch or of this process), and the time left. On a terminal, a bar on standard error shows the images, the images/s
+    and the time left of the whole training.
 
     Args:
         log_steps: how many steps there are from one line to the next.
@@ -28,13 +28,13 @@ class Progress(Callback):
         super().__init__()
         self._log_steps = log_steps
         self._bar: tqdm[Any] | None = None
-        self._epoch_start = (0, 0.0)  # the step before it, and when
+        self._epoch_start = (0, 0.0)  # how many steps were done when the epoch began, and the time in seconds
 
     def on_train_begin(self, run_context: RunContext) -> None:
         context = run_context.original_args()
         images = context.epoch_num * context.batch_num * context.batch_size
-        seen = context.cur_step_num * context.batch_size  # before an interruption
-        self._bar = tqdm(total=images, initial=seen, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True)
+        first = context.cur_step_num * context.batch_size  # not 0 when the training resumes
+        self._bar = tqdm(total=images, initial=first, unit=" images", unit_scale=True, disable=None, dynamic_ncols=True)
         self._epoch_start = context.cur_step_num, time.monotonic()
 
     def on_train_step_end(self, run_context: RunContext) -> None:
@@ -47,23 +47,23 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         context = run_context.original_args()
-        history, epoch, done = context.history, context.cur_epoch_num, context.cur_step_num
+        history, epoch, steps_done = context.history, context.cur_epoch_num, context.cur_step_num
         first, start = self._epoch_start
         now = time.monotonic()
-        seconds_per_step = (now - start) / (done - first)
-        steps = slice(done - context.batch_num, done)
+        seconds_per_step = (now - start) / (steps_done - first)
+        steps = slice(steps_done - context.batch_num, steps_done)
         parts = [
             f"loss {history.loss[steps].mean(dtype=np.float64):.4f}",
             f"accuracy {history.accuracy[steps].mean(dtype=np.float64):.4f}",
-            f"learning rate {history.learning_rate[done - 1]:.3g}",
+            f"learning rate {history.learning_rate[steps_done - 1]:.3g}",
         ]
         if np.isfinite(history.validation_loss[epoch - 1]):
             parts.append(f"validation loss {history.validation_loss[epoch - 1]:.4f}")
             parts.append(f"validation accuracy {history.validation_accuracy[epoch - 1]:.4f}")
-        left = (context.epoch_num * context.batch_num - done) * seconds_per_step
-        parts += [f"{context.batch_size / seconds_per_step:.0f} images/s", f"{tqdm.format_interval(left)} left"]
+        seconds_left = (context.epoch_num * context.batch_num - steps_done) * seconds_per_step
+        parts += [f"{context.batch_size / seconds_per_step:.0f} images/s", f"{tqdm.format_interval(seconds_left)} left"]
         log.info("epoch %d of %d: %s", epoch, context.epoch_num, ", ".join(parts))
-        self._epoch_start = done, now
+        self._epoch_start = steps_done, now
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""The recipe: what turns gradients into a trained network, each value with its source."""
+"""The recipe: the hyperparameters that decide how gradients update the weights, with their sources."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,21 @@ from alexnet.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults of all but the first two are the model zoo's, which has none of these.
+    """How to train. The default values are the model zoo's: it uses none of these.
 
-    learning_rate: the highest of the schedule.
-    momentum: share of the last update in the next, as `nn.Momentum` has it.
-    use_nesterov: the gradient is taken as if the momentum had been applied already (I. Sutskever, J. Martens, G.
-        Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013).
-    weight_decay: times a weight, added to its gradient (Krizhevsky et al. 2012, section 5, have 0.0005); biases and
-        batch normalisation go without.
-    label_smoothing: share of the target that is spread evenly over all classes (C. Szegedy et al., arXiv 1512.00567,
-        section 7).
-    lr_schedule, warmup_ratio: see `alexnet.training.schedule`.
-    ema_decay: share of the old value in each step's exponential moving average of the weights and of batch
-        normalisation's statistics (B. T. Polyak, A. B. Juditsky 1992; the form of arXiv 1512.00567, section 8). The
-        averages are what is validated and returned; 0 for none.
+    learning_rate: the highest learning rate of the schedule.
+    momentum: the momentum of `nn.Momentum`, at least 0 and below 1.
+    use_nesterov: whether to use Nesterov's momentum (I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance
+        of initialization and momentum in deep learning", ICML 2013).
+    weight_decay: the factor by which a weight is multiplied before it is added to its gradient (Krizhevsky et al. 2012,
+        section 5, use 0.0005). Biases and the parameters of batch normalisation do not decay.
+    label_smoothing: the share of the target that is spread evenly over all classes (C. Szegedy et al., arXiv
+        1512.00567, section 7).
+    lr_schedule: how the learning rate changes, see `alexnet.training.schedule.learning_rates`.
+    warmup_ratio: the share of all steps in which the learning rate first rises, see the same function.
+    ema_decay: the share of the old value in each update of the exponential moving average of the weights and of batch
+        normalisation's statistics (B. T. Polyak, A. B. Juditsky 1992; used like this in arXiv 1512.00567, section 8).
+        The averages are validated, and are the weights after the training. 0 uses no average.
     """
 
     learning_rate: float

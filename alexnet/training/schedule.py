@@ -5,9 +5,12 @@ from typing import Literal
 import numpy as np
 
 Schedule = Literal["constant", "step", "cosine"]
+"""The names of the schedules, see `learning_rates`."""
 
 DECAY_AT, DECAY_FACTOR = 0.8, 0.1
-"""When and by how much `step` lowers the rate, as the model zoo's later generator_lr.py does for CIFAR-10:
+"""The schedule `step` multiplies the rate by DECAY_FACTOR after the share DECAY_AT of all steps.
+
+Source: CIFAR-10 in generator_lr.py of the model zoo's later version,
 https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
 
 
@@ -15,11 +18,13 @@ def learning_rates(schedule: Schedule, peak: float, steps: int, warmup_ratio: fl
     """Return the learning rate of each of `steps` steps, float32 of shape (steps,).
 
     Args:
-        schedule: what follows the warm-up: `constant`; `step`, which goes down to a tenth after four fifths of all
-            steps; `cosine`, which falls to 0 along half a period (I. Loshchilov, F. Hutter, arXiv 1608.03983).
+        schedule: how the rate changes after the warm-up. `constant` keeps it; `step` lowers it to a tenth after four
+            fifths of all steps; `cosine` lowers it to 0 along half a period of a cosine (I. Loshchilov, F. Hutter,
+            arXiv 1608.03983).
         peak: the highest rate.
-        warmup_ratio: share of all steps in which the rate first rises from near 0 to the peak, linearly (P. Goyal et
-            al., arXiv 1706.02677, section 2.2); 0 for none.
+        steps: the number of steps of the whole training.
+        warmup_ratio: the share of all steps in which the rate first rises linearly, from near 0 to the peak (P. Goyal
+            et al., arXiv 1706.02677, section 2.2); 0 for no warm-up.
     """
     step = np.arange(steps)
     warmup = round(warmup_ratio * steps)

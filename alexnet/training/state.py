@@ -1,4 +1,4 @@
-"""The state of a training on disk: whole, checked, and found again only by the same training."""
+"""Saved states of a training: written completely, checked when they are read, and found only by the same training."""
 
 import hashlib
 import json
@@ -19,10 +19,12 @@ from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import digest, replacing, write_json, write_text
 
 LOCK_SECONDS = 60
-"""How long to wait for another process with the same training: long enough for an orphan to notice and stop."""
+"""How long to wait for another process that runs the same training, in seconds.
+
+That is enough for a process whose DVC was killed to notice it and to stop."""
 
 RESULT = "result.json"
-"""Beside the states of a training that has ended, and written after all of its outputs."""
+"""The file, beside the states, that is written when a training has ended, after all of its outputs."""
 
 _NAME = re.compile(r"checkpoint_alexnet-(\d+)_(\d+)\.ckpt")
 
@@ -30,18 +32,18 @@ log = logging.getLogger(__name__)
 
 
 def key(identity: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for everything that decides a training's result."""
+    """Return 16 hexadecimal digits that identify a training by everything that decides its result."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def remove_recorded(root: Path, recorded: Callable[[str], bool]) -> None:
-    """Remove the states of each training that has ended and whose result is recorded.
+    """Remove the states of each training that has ended and whose result is recorded elsewhere.
 
     States that a process has locked stay, and so do those that were finished with `keep`.
 
     Args:
-        root: the folder of all trainings' states.
-        recorded: whether somebody else has noted a result, which is what `States.finish` was given.
+        root: the folder of the states of all trainings.
+        recorded: returns whether a result, as it was given to `States.finish`, is recorded.
     """
     for path in sorted(root.glob(f"*/{RESULT}")):
         lock = path.parent.with_suffix(".lock")
@@ -61,13 +63,15 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
 
 
 class States:
-    """The saved states of one training, as `checkpoint_alexnet-{epoch}_{step}.ckpt` with a `.sha256` beside each.
+    """The saved states of one training.
+
+    Each state is a file `checkpoint_alexnet-{epoch}_{step}.ckpt`, with its checksum in a `.sha256` file beside it.
 
     Args:
-        root: the folder of all trainings' states.
-        identity: everything that decides the training's result, in JSON's types. The states stand in the folder
-            `root` / `key(identity)`, so that another training never finds them.
-        keep_checkpoint_max: how many of the newest states to keep.
+        root: the folder of the states of all trainings.
+        identity: everything that decides the result of the training, in types that JSON has. The states are in the
+            folder `root` / `key(identity)`, so that no other training finds them.
+        keep_checkpoint_max: how many of the newest states are kept.
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any], keep_checkpoint_max: int) -> None:
@@ -77,9 +81,9 @@ class States:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Hold these states for this process alone; yield whether another process had them first.
+        """Lock these states, so that no other process uses them; yield whether another process had locked them before.
 
-        Waits LOCK_SECONDS for another process that has them; raises InputError when it still has them then.
+        Raises InputError when another process still has them locked after LOCK_SECONDS.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_suffix(".lock"))  # beside the folder, which is removed while this is held
@@ -87,13 +91,13 @@ class States:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("another process runs this very training: waiting %d s for it to end", LOCK_SECONDS)
+            log.info("another process runs the same training: waiting up to %d s for it to end", LOCK_SECONDS)
             waited = True
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout:
                 raise InputError(
-                    f"another process runs this very training, with its state in {self.folder}: "
+                    f"another process runs the same training, with its state in {self.folder}: "
                     "wait until it ends, or stop it"
                 ) from None
         try:
@@ -103,9 +107,14 @@ class States:
             lock.release()
 
     def save(self, epoch: int, step: int, values: Mapping[str, ms.Tensor]) -> None:
-        """Save the values, by name, as the state after `step` steps of `epoch`, both from 1; drop the oldest states.
+        """Save a state and remove those that are too old.
 
-        A Parameter is a Tensor. Raises OSError as the file system does; the states before stay.
+        Args:
+            epoch: the epoch, counted from 1.
+            step: how many steps of this epoch are done.
+            values: the values of the state, by name. (A Parameter is a Tensor.)
+
+        Raises OSError when the file system does; the earlier states stay then.
         """
         write_json(self.folder / "identity.json", self._identity)
         path = self.folder / f"checkpoint_alexnet-{epoch}_{step}.ckpt"
@@ -116,38 +125,38 @@ class States:
             self._remove(old)
 
     def newest(self) -> dict[str, np.ndarray] | None:
-        """Return the values of the newest state that is whole; None when there is none.
+        """Return the values of the newest intact state, by name; None when there is none.
 
-        One that is cut short or altered is named in a warning and removed.
+        A damaged state is removed, with a warning.
         """
         for path in self._newest_first():
             try:
-                whole = self._checksum(path).read_text().split()[0] == digest(path, "sha256")
+                intact = self._checksum(path).read_text().split()[0] == digest(path, "sha256")
             except (OSError, IndexError, UnicodeDecodeError):
-                whole = False
-            if whole:
+                intact = False
+            if intact:
                 epoch, step = _NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
                 log.info("resuming after epoch %s step %s, from %s", epoch, step, path)
                 return read_checkpoint(path)
-            log.warning("%s is damaged (its checksum is wrong): removing it and taking the state before", path)
+            log.warning("%s is damaged (its checksum is wrong): removing it and trying the state before it", path)
             self._remove(path)
         return None
 
     def result(self) -> str | None:
-        """Return the result that `finish` noted; None when the training has not ended, or has begun again."""
+        """Return the result that `finish` stored; None when the training has not ended, or has begun again."""
         finished = _read_result(self.folder)
         return finished["result"] if finished else None
 
     def begin(self) -> None:
-        """Forget the result of an earlier run, because its outputs are about to be written again."""
+        """Remove the result of an earlier run, because its outputs are about to be written again."""
         (self.folder / RESULT).unlink(missing_ok=True)
 
     def finish(self, result: str, keep: bool) -> None:
-        """Note the result, once all outputs are written.
+        """Store the result. Call it once all outputs have been written.
 
         Args:
-            result: what identifies the result, for `remove_recorded`.
-            keep: whether all states stay; otherwise only the newest does, until `remove_recorded` removes it.
+            result: a text that identifies the result, for `remove_recorded`.
+            keep: whether to keep all states. Otherwise only the newest stays, until `remove_recorded` removes it.
         """
         if not keep:
             for old in self._newest_first()[1:]:

@@ -1,4 +1,4 @@
-"""One training step: forward, backward, update."""
+"""One training step: the forward pass, the backward pass, and the update of the weights."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,27 +16,27 @@ from alexnet.training.workers import ALONE, Worker
 
 
 def make_optimizer(network: Network, recipe: Recipe) -> nn.Optimizer:
-    """Return the optimizer of the recipe. Weights decay; biases and batch normalisation's parameters do not."""
-    trained = network.trainable_params()
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim == 1]
+    """Return the optimizer for a recipe. Weights decay; biases and the parameters of batch normalisation do not."""
+    trainable = network.trainable_params()
+    decayed = [parameter for parameter in trainable if parameter.ndim > 1]
+    others = [parameter for parameter in trainable if parameter.ndim == 1]
     groups = [{"params": decayed, "weight_decay": float(recipe.weight_decay)}, {"params": others}]
-    values, loss_scale = (float(recipe.learning_rate), float(recipe.momentum)), network.kernels.loss_scale
-    # nn.Momentum has use_nesterov too, but it has no effect on the CPU (MindSpore 2.8.0). nn.SGD is slower.
+    rate, momentum, loss_scale = float(recipe.learning_rate), float(recipe.momentum), network.kernels.loss_scale
+    # nn.Momentum has a parameter use_nesterov, but on the CPU it has no effect (MindSpore 2.8.0). nn.SGD is slower.
     if recipe.use_nesterov and recipe.momentum:
-        return nn.SGD(groups, *values, nesterov=True, loss_scale=loss_scale)
-    return nn.Momentum(groups, *values, loss_scale=loss_scale)
+        return nn.SGD(groups, rate, momentum, nesterov=True, loss_scale=loss_scale)
+    return nn.Momentum(groups, rate, momentum, loss_scale=loss_scale)
 
 
 class WeightAverage:
-    """The exponential moving average of weights.
+    """The exponential moving averages of weights.
 
     Args:
-        weights: the parameters to average, by name; the averages start at their values.
-        decay: the share of the old average in the new one, above 0, below 1.
+        weights: the parameters to average, by name. Their present values are the first averages.
+        decay: the share of the old average in the new one, above 0 and below 1.
 
     Attributes:
-        values: the averages, by the names of the weights. Their own names begin with `average.`.
+        values: the averages, by the names of the weights. The names of these parameters begin with `average.`.
     """
 
     def __init__(self, weights: Mapping[str, ms.Parameter], decay: float) -> None:
@@ -55,21 +55,21 @@ class WeightAverage:
         self._update_averages = update_averages
 
     def update(self) -> None:
-        """Move the averages towards the present weights."""
+        """Update the averages with the present weights."""
         self._update_averages()
 
 
 class Step:
-    """The steps of a training; call it with a batch and a learning rate.
+    """A training step. Call it with a batch and a learning rate.
 
     Args:
-        network: updated in place.
-        recipe: its momentum, weight decay, label smoothing and average.
-        worker: this process among all workers; gradients and batch normalisation's running statistics are averaged
-            over them.
+        network: the network, whose weights are updated in place.
+        recipe: the momentum, weight decay, label smoothing and average of the weights.
+        worker: this process among all workers. Gradients and batch normalisation's running statistics are averaged over
+            them.
 
     Attributes:
-        optimizer: what updates the weights.
+        optimizer: the optimizer that updates the weights.
     """
 
     def __init__(self, network: Network, recipe: Recipe, worker: Worker = ALONE) -> None:
@@ -83,7 +83,7 @@ class Step:
         self.parameters: dict[str, ms.Parameter] = weights | {
             parameter.name: parameter for parameter in (*optimizer.get_parameters(), *averages)
         }
-        """All parameters that a state must have, by name: weights, momentum and averages."""
+        """All parameters that a saved state must have, by name: weights, momentum and averages."""
 
         network.set_train(True)
         loss_function = nn.CrossEntropyLoss(label_smoothing=float(recipe.label_smoothing))
@@ -110,10 +110,11 @@ class Step:
             apply(rate, *gradients)
             return logits
 
-        # Each gradient is an argument of its own, because a graph that takes a tuple is compiled anew for each tuple.
+        # `apply` takes each gradient as a separate argument, because a graph that takes a tuple is compiled again for
+        # every tuple.
         if network.kernels.library == "onednn":
             # In one graph, MindSpore would update some weights while oneDNN computes the gradients of others, and their
-            # threads would slow each other down. In two graphs they take turns.
+            # threads would slow each other down. Two graphs run one after the other.
             backward, apply = ms.jit(backward), ms.jit(apply)
         else:
             update = ms.jit(update)
@@ -121,19 +122,19 @@ class Step:
         self._update = update
 
     def __call__(self, batch: Batch, rate: np.float32) -> np.ndarray:
-        """Do one step; return the logits before it, float32 of shape (N, num_classes)."""
+        """Do one step; return the logits before its update, float32 of shape (N, num_classes)."""
         return self._finish(self._update(*map(ms.Tensor, _columns(batch, rate).values())))
 
     def sink(self, batches: Batches, rates: np.ndarray, first: int) -> Callable[[], np.ndarray]:
-        """Return a function that does the next step at each call, starting with `first`, and returns its logits.
+        """Return a function that does one step at each call, starting with step `first`, and returns its logits.
 
-        A separate thread makes the batches, and MindSpore sends them to the device's queue ahead of their steps
-        (data sinking: https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html).
-        Ascend and GPU only.
+        A thread makes the batches, and MindSpore sends them to the queue of the device before their steps begin. This
+        data sinking works only on Ascend and GPU.
+
+        Source: https://www.mindspore.cn/docs/en/master/api_python/mindspore/mindspore.data_sink.html
         """
-        rows = _Rows(
-            copy(batches), rates, first
-        )  # a copy, because its order of an epoch is not shared safely by two threads
+        # The thread gets a copy of the batches, because they remember the order of an epoch, which is not thread-safe.
+        rows = _Rows(copy(batches), rates, first)
         names = list(_columns(batches[first], rates[first]))
         dataset = GeneratorDataset(rows, names, num_parallel_workers=1, shuffle=False)
         update = ms.data_sink(self._update, dataset)
@@ -151,37 +152,35 @@ class Step:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Let the network have the averages as its weights, if the recipe has any, while the context lasts."""
+        """In the body, the weights of the network are their averages, if the recipe has any."""
         names = self._average.values if self._average else ()
-        trained = {name: self.parameters[name].asnumpy().copy() for name in names}
+        weights = {name: self.parameters[name].asnumpy().copy() for name in names}
         self.take_averages()
         try:
             yield
         finally:
-            self.set(trained)
+            self.set(weights)
 
     def take_averages(self) -> None:
-        """Replace the network's weights by their averages, if the recipe has any."""
+        """Replace the weights of the network with their averages, if the recipe has any."""
         if self._average:
             self.set({name: average.asnumpy() for name, average in self._average.values.items()})
 
     def set(self, values: Mapping[str, np.ndarray]) -> None:
-        """Set parameters, by name.
-
-        It does not use `set_data`, after which `asnumpy` no longer sees the updates of graphs compiled before.
-        """
+        """Set parameters, by name, to the given values."""
+        # Not with `set_data`: after it, `asnumpy` does not see the updates by graphs that were compiled before.
         for name, value in values.items():
             ops.assign(self.parameters[name], ms.Tensor(value))
 
 
 def _columns(batch: Batch, rate: np.float32) -> dict[str, np.ndarray]:
-    # The arguments of the compiled update, in their order.
+    # Returns the arguments of `update`, in their order.
     columns = {"images": batch.images, "labels": batch.labels, "rate": np.asarray(rate)}
     return columns if batch.keep is None else columns | {"keep": batch.keep}
 
 
 class _Rows:
-    # What GeneratorDataset reads: the batches and rates from step `first` on.
+    # The rows that GeneratorDataset reads: the batches and learning rates from step `first` on.
     def __init__(self, batches: Batches, rates: np.ndarray, first: int) -> None:
         self._batches, self._rates, self._first = batches, rates, first
 

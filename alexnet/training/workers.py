@@ -1,6 +1,6 @@
-"""Data-parallel training: what the workers, each with its shard of every batch, send to each other.
+"""Data-parallel training: how the workers, each with its shard of every batch, communicate.
 
-They are started by MindSpore's `msrun`, see `alexnet.training.launcher`.
+The workers are started by MindSpore's `msrun`, see `alexnet.training.launcher`.
 """
 
 import os
@@ -17,20 +17,27 @@ from alexnet.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Worker:
-    """The number of this worker, from 0, and how many workers there are."""
+    """A worker: one of the processes that train together.
+
+    rank: the number of this worker, counted from 0.
+    workers: how many workers there are.
+    """
 
     rank: int = 0
     workers: int = 1
 
     def mean(self, *values: float) -> np.ndarray:
-        """Return the mean of each value over the workers, float32. Every worker must call it with as many values."""
+        """Return the mean of each value over the workers, float32 of shape (number of values,).
+
+        Every worker must call this with the same number of values.
+        """
         local = np.array(values, np.float32)
         if self.workers == 1:
             return local
         return ops.AllReduce()(ms.Tensor(local)).asnumpy() / self.workers
 
     def broadcast(self, value: np.ndarray) -> np.ndarray:
-        """Return worker 0's value. Every worker must call it with an array of the same shape and dtype."""
+        """Return worker 0's value. Every worker must call this with an array of the same shape and dtype."""
         if self.workers == 1:
             return value
         return ops.Broadcast(0)((ms.Tensor(value),))[0].asnumpy()
@@ -40,9 +47,9 @@ class Worker:
         self.mean(0)
 
     def gradient_reducer(self, optimizer: nn.Optimizer) -> Callable[[tuple[ms.Tensor, ...]], tuple[ms.Tensor, ...]]:
-        """Return a function that averages gradients over the workers, inside a graph.
+        """Return a function that averages gradients over the workers and can be part of a graph.
 
-        It takes the gradients of the optimizer's parameters, in their order.
+        It takes the gradients of the optimizer's parameters, in the order of the parameters.
         """
         if self.workers == 1:
             return lambda gradients: gradients
@@ -50,6 +57,7 @@ class Worker:
 
 
 ALONE = Worker()
+"""The only worker."""
 
 
 def started_by_msrun() -> bool:
@@ -58,10 +66,10 @@ def started_by_msrun() -> bool:
 
 
 def join(workers: int) -> Worker:
-    """Join the workers that `msrun` started; without one, this process is the only worker.
+    """Join the other workers that `msrun` started. If `msrun` did not start this process, it is the only worker.
 
-    Call it after `alexnet.runtime.device.select`. In msrun's scheduler, which is a process too, it does not return: the
-    process ends here. Raises InputError when `msrun` did not start as many as `workers` says.
+    Call it after `alexnet.runtime.device.select`. It does not return in msrun's scheduler, which is a process that runs
+    the same program. Raises InputError when `msrun` did not start `workers` workers.
     """
     if not started_by_msrun():
         return ALONE

@@ -40,7 +40,7 @@ from tests.tables import tally
 
 MINUTES = float(os.environ.get("MINUTES", 0))
 SECONDS, MEGABYTES = 10, 300
-"""Bounds for one input, of time and of the memory that it takes beyond what the process had before."""
+"""Limits for one input: of the time, and of the memory beyond what the process had before."""
 CASES = Path(__file__).with_name("cases")
 
 
@@ -64,7 +64,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "images": ("a.png", lambda path: open_image(str(path))),
     "curves": ("loss.tsv", lambda path: read_curve(path.parent, "loss")),
 }
-"""Of each kind, the file's name and what reads it."""
+"""For each kind of input, the name of the file and the function that reads it."""
 
 
 def memory(field: str) -> float:
@@ -78,7 +78,7 @@ def forget_peak() -> None:
 
 
 def attempt(kind: str, data: bytes) -> str:
-    """Read an input from a file of its own, check what it left, and return whether it was answered or refused."""
+    """Read an input from a file of its own, check what is left behind, and return `answered` or `refused`."""
     name, read = READERS[kind]
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
@@ -87,25 +87,25 @@ def attempt(kind: str, data: bytes) -> str:
         path.write_bytes(data)
         forget_peak()
         start, before = time.monotonic(), memory("VmRSS")
-        left, told = set[str](), ""
+        created, message = set[str](), ""
         try:
             read(path)
-            left = {"train", "test"}
+            created = {"train", "test"}
         except InputError as error:
-            told = str(error)
-        assert "\n" not in told
-        assert len(told) < 10_000
+            message = str(error)
+        assert "\n" not in message
+        assert len(message) < 10_000
         assert time.monotonic() - start < SECONDS
         assert memory("VmHWM") - before < MEGABYTES
         assert {entry.name for entry in folder.iterdir()} == {"in"}
-        assert {entry.name for entry in path.parent.iterdir()} - left == {path.name}
+        assert {entry.name for entry in path.parent.iterdir()} - created == {path.name}
         assert path.read_bytes() == data
-    return "refused" if told else "answered"
+    return "refused" if message else "answered"
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: list[bytes]) -> bytes:
-    """Some bytes of a good input changed, cut out, doubled or put in."""
+    """Return a good input in which some bytes are changed, removed, repeated or inserted."""
     data = bytearray(draw(st.sampled_from(whole)))
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, len(data)))

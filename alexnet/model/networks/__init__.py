@@ -1,1 +1,1 @@
-"""The networks. Each module here has one, as `NETWORK`, under the name that `model.name` of params.yaml gives."""
+"""The networks. Each module has one, called `NETWORK`; `model.name` of params.yaml is the name of a module."""

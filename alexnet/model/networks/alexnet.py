@@ -1,4 +1,4 @@
-"""AlexNet: from raw 32x32 images to logits, resize and normalisation included."""
+"""AlexNet: from raw 32x32 images to logits, including normalising and resizing the images."""
 
 from collections.abc import Mapping
 
@@ -25,28 +25,33 @@ from alexnet.runtime.errors import InputError
 
 
 def interpolation(size: int, image_size: int) -> np.ndarray:
-    """Return the weights that resize one axis bilinearly, float32 of shape (image_size, size).
+    """Return the matrix that resizes one axis bilinearly from `size` to `image_size` pixels.
 
-    Half-pixel centres, no antialiasing, edges repeated, as OpenCV's INTER_LINEAR and
-    `ops.interpolate(align_corners=False)`; being constants of a matrix product, they can be exported to ONNX.
+    It is float32 of shape (image_size, size). Pixels have their centres at halves, there is no antialiasing, and the
+    pixels at the edges are repeated, as in OpenCV's INTER_LINEAR and `ops.interpolate(align_corners=False)`. A product
+    with a constant matrix, unlike those, can be exported to ONNX.
     """
     centre = np.clip((np.arange(image_size) + 0.5) * size / image_size - 0.5, 0, size - 1)
     return np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(size))).astype(np.float32)
 
 
 class AlexNet(Network):
-    """AlexNet on raw CIFAR-10 images. Its parameters are named conv1.weight ... fc3.bias, as the model zoo's.
+    """AlexNet for raw CIFAR-10 images.
+
+    Its parameters have the same names as the model zoo's, from conv1.weight to fc3.bias.
 
     Args:
-        num_classes: outputs of the last layer.
-        image_height, image_width: pixels the 32x32 images are resized to, at least MINIMUM_SIZE.
-        dropout_rate: chance of an output of fc1 and fc2 to be dropped in training, at least 0, below 1.
-        batch_norm: normalise each convolution's output over the batch (S. Ioffe, C. Szegedy, arXiv 1502.03167), with
-            parameters bn1.gamma ... bn5.moving_variance; the convolutions then need no biases, and have none.
-        weight_init: the initial weights: `default`, MindSpore's for its layers (the zoo's later version has them too),
-            or `HeNormal`, with biases of 0 (K. He et al., arXiv 1502.01852, section 2.2).
-        seed: of the initial weights.
-        kernels: what computes the layers; it changes neither the parameters nor their initial values.
+        num_classes: the number of outputs of the last layer.
+        image_height: the height in pixels to which the 32x32 images are resized, at least MINIMUM_SIZE.
+        image_width: the width in pixels to which they are resized, at least MINIMUM_SIZE.
+        dropout_rate: the probability that an output of fc1 or fc2 is dropped in training, at least 0 and below 1.
+        batch_norm: whether to normalise the output of each convolution over the batch (S. Ioffe, C. Szegedy, arXiv
+            1502.03167), with parameters from bn1.gamma to bn5.moving_variance. The convolutions have no biases then,
+            because normalisation would cancel them.
+        weight_init: how the weights are initialised: `default` as MindSpore's layers do it (as in the model zoo's later
+            version), `HeNormal` as in K. He et al., arXiv 1502.01852, section 2.2, with biases of 0.
+        seed: the seed of the initial weights.
+        kernels: what computes the layers. It changes neither the parameters nor their initial values.
 
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
@@ -69,7 +74,7 @@ class AlexNet(Network):
         if min(image_height, image_width) < MINIMUM_SIZE:
             raise InputError(
                 f"the image size is {image_height}x{image_width}, expected at least {MINIMUM_SIZE}x{MINIMUM_SIZE}: "
-                "the last pooling leaves nothing of a smaller image"
+                "the last pooling of a smaller image has no output"
             )
         settings: dict[str, Setting] = {
             "num_classes": num_classes,
@@ -115,20 +120,22 @@ class AlexNet(Network):
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
         """Return logits, float32 of shape (N, num_classes).
 
-        images: uint8 of shape (N, 3, 32, 32).
-        keep: bool of shape (N, 2, 4096), which outputs of fc1 and of fc2 to keep, the others being dropped and the
-            kept ones scaled by 1 / (1 - dropout_rate); None keeps all. It is an input, not drawn here, because the
-            generator of MindSpore's own dropout differs from process to process.
+        Args:
+            images: uint8 of shape (N, 3, 32, 32).
+            keep: bool of shape (N, 2, 4096), the outputs of fc1 and of fc2 that dropout keeps. They are scaled by
+                1 / (1 - dropout_rate), and the others are set to 0; None keeps all, unscaled. The mask is an input,
+                because MindSpore's own dropout draws other values in every process.
         """
-        # Normalised before it is resized: bilinear weights sum to one, so the result is the same for fewer pixels.
+        # The images are normalised before they are resized: there are fewer pixels, and the result is the same, because
+        # the weights of a bilinear interpolation sum to one.
         x = images.astype(ms.float32) * self.scale + self.shift
         x = ops.matmul(self.rows, ops.matmul(x, self.columns))
         x = self.block5(self.block4(self.block3(self.block2(self.block1(x)))))
-        x = x.reshape(-1, self.fc1.in_channels)  # no batch size here, so that an exported file is free of it
+        x = x.reshape(-1, self.fc1.in_channels)  # -1, so that an exported file takes batches of any size
         x = self.fc1(x)
         if keep is None:
             return self.fc3(self.fc2(x))
-        first, second = ops.unstack(keep, 1)  # keep[:, 0] would take ten times longer on the CPU
+        first, second = ops.unstack(keep, 1)  # keep[:, 0] would take ten times as long on the CPU
         x = x * first / (1 - self.dropout_rate)
         x = self.fc2(x)
         x = x * second / (1 - self.dropout_rate)
@@ -140,13 +147,13 @@ class AlexNet(Network):
         return weights
 
     def training_pflop(self, images: int) -> float:
-        """Return the cost of training on so many images, see `alexnet.model.alexnet_layers.training_pflop`."""
+        """Return the cost of training, see `alexnet.model.alexnet_layers.training_pflop`."""
         height, width = int(self.settings["image_height"]), int(self.settings["image_width"])
         return training_pflop(self.num_classes, height, width, images)
 
     @classmethod
     def settings_of(cls, values: Mapping[str, np.ndarray]) -> dict[str, Setting] | None:
-        """Return the number of classes of a checkpoint of the model zoo's."""
+        """Return the number of classes of a checkpoint from the model zoo."""
         bias = values.get("fc3.bias")
         return None if bias is None else {"num_classes": bias.size}
 
