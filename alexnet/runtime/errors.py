@@ -65,7 +65,7 @@ def exit_on_failure() -> Iterator[None]:
         print_error(describe(error))
         sys.exit(1)
     except MemoryError as error:
-        print_error(f"there is too little memory: {error or 'set a smaller batch_size or image size'}")
+        print_error(f"there is too little memory: {str(error) or 'set a smaller batch_size or image size'}")
         sys.exit(1)
     except WorkerError as error:
         print_error(str(error))
