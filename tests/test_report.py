@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from alexnet import cifar10
 from alexnet.cifar10 import CLASS_NAMES, Split
 from alexnet.model.alexnet_layers import training_pflop
+from alexnet.report import page as report_page
 from alexnet.report.charts import DARK, LIGHT
 from alexnet.report.curves import Curve
 from alexnet.report.page import ZOO_PFLOP, Results, class_rows, duration, probability, write_report
@@ -198,6 +199,57 @@ def test_the_page_can_be_read_aloud(case: str, written: dict[str, Path], page: P
         "[...document.querySelectorAll('table')].every(table => table.caption && "
         "[...table.rows].every(row => row.querySelector('th[scope]')))"
     )
+
+
+SCRIPT = "<script>document.title = 'run'</script><img src='data:,' onerror=\"document.title = 'run'\">"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A report in which whatever is a text holds a script."""
+    names = [f"{SCRIPT} {label}" for label in range(10)]
+    monkeypatch.setattr(report_page, "class_name", lambda label: names[label])
+    monkeypatch.setattr(report_page, "CLASS_NAMES", names)
+    case = CASES["usual"]
+    texts = {key: SCRIPT for key, value in case.timing.items() if isinstance(value, str)}
+    params = {section: {SCRIPT: SCRIPT, **values} for section, values in case.params.items()}
+    params["data"]["urls"] = [SCRIPT]
+    given = replace(
+        case,
+        per_class=dict(zip(names, case.per_class.values(), strict=True)),
+        timing={**case.timing, **texts, "kernels": "onednn", "versions": {SCRIPT: SCRIPT}},
+        data={**case.data, "archive": {"md5": SCRIPT}},
+        params=params,
+    )
+    write_report(given, tmp_path / "report")
+    return tmp_path / "report"
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout")  # the names are too long for the pictures
+def test_a_script_in_a_parameter_or_a_name_stays_text(hostile: Path, page: Page) -> None:
+    page.goto((hostile / "index.html").as_uri())
+    shown = page.text_content("body") or ""
+    assert shown.count(SCRIPT) > 40
+    for number in range(10):
+        assert f"{SCRIPT} {number}" in shown
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.querySelectorAll('[onerror]').length") == 0
+    assert page.title() != "run"
+
+
+def test_the_page_runs_no_script_and_fetches_nothing(written: dict[str, Path], page: Page) -> None:
+    """Not even where one got in, by its content security policy."""
+    source = (written["usual"] / "index.html").read_text(encoding="utf-8")
+    harm = SCRIPT + "<img src='http://127.0.0.1:9/a.png'><link rel='stylesheet' href='http://127.0.0.1:9/a.css'>"
+    (written["usual"] / "harmed.html").write_text(source.replace("</body>", harm + "</body>"), encoding="utf-8")
+    requests: list[str] = []
+    page.on("requestfinished", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: requests.append(f"{request.url} {request.failure}"))
+    page.goto((written["usual"] / "harmed.html").as_uri())
+    (written["usual"] / "harmed.html").unlink()
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.title() != "run"
+    assert not [request for request in requests if request.startswith("http") and "csp" not in request.lower()]
 
 
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
@@ -487,14 +539,40 @@ def test_the_zoos_cost_is_as_calculated() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 
+def npy(shape: str, kind: str = "<f4") -> bytes:
+    """The header of a file of an array, which says it has this shape and this type."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("file", "content", "part"),
     [
         ("metrics/timing.json", None, "cannot read metrics/timing.json"),
         ("metrics/eval.json", b"{", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"\xff", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"[]", "cannot read metrics/eval.json: Input should be an object"),
+        ("metrics/eval.json", b'{"accuracy": 1.0}', "cannot read metrics/eval.json: loss: Field required"),
+        ("metrics/eval.json", b'{"accuracy": NaN, "loss": 1}', "cannot read metrics/eval.json: accuracy: "),
+        ("metrics/train.json", b'{"epochs": "3"}', "cannot read metrics/train.json: epochs: "),
+        ("metrics/per_class.json", b'{"cat": 1}', "cannot read metrics/per_class.json: airplane: Field required"),
+        ("metrics/data.json", b'{"archive": 3}', "cannot read metrics/data.json: archive: "),
+        ("metrics/timing.json", b'{"kernels": "x"}', "cannot read metrics/timing.json: network: Field required"),
+        ("metrics/data.json", b"[" * 100_000, "cannot read metrics/data.json"),
         ("predictions/logits.npy", None, "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"none", "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"", "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(10**12, 10)"), "cannot read predictions/logits.npy"),
+        (
+            "predictions/logits.npy",
+            npy("(1000000000000, 10)"),
+            "cannot read predictions/logits.npy: Unable to allocate",
+        ),
+        ("predictions/logits.npy", npy("(99999999999999999999, 10)"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(" * 9000), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(1,)", "|O"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(0, 10)", "<U1"), "cannot read predictions/logits.npy: it has the type <U1"),
+        ("predictions/logits.npy", b"PK\3\4" + bytes(99), "cannot read predictions/logits.npy"),
         ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
         ("predictions/filters.npy", None, "cannot read predictions/filters.npy"),
         ("plots/augmented.npy", None, "cannot read plots/augmented.npy"),

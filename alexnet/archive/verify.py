@@ -17,12 +17,14 @@ from alexnet.runtime.files import digest, replacing
 
 _TEXT_BYTES = 65_536
 """The largest size of a file in the archive that has no records."""
+_HEADER_BYTES = 2 * _TEXT_BYTES
+"""The largest size of all headers and padding."""
 
 
 def unpacked_limit(train_images: int, test_images: int) -> int:
     """Return the most bytes that an archive of this many images can unpack to."""
-    # Three text files, and as much as a fourth for headers and padding.
-    return (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES
+    # Three text files, and the headers.
+    return (train_images + test_images) * cifar10.RECORD_BYTES + 3 * _TEXT_BYTES + _HEADER_BYTES
 
 
 def check_layout(path: Path, train_images: int, test_images: int, name: str) -> None:
@@ -77,12 +79,15 @@ def check_md5(path: Path, expected: str | None, name: str) -> str:
 
 
 class _Bounded:
-    # A stream that raises an error when a small file unpacks to more than the layout can have, instead of filling the
-    # memory.
+    # A stream that raises an error when a small file unpacks to more than the headers and the members accepted so far
+    # can have, so that it cannot fill the memory, and millions of headers cannot take minutes.
 
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
-        self._left = limit
+        self._left = _HEADER_BYTES
+
+    def accept(self, size: int) -> None:
+        self._left += size
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(min(size, self._left + 1))
@@ -99,7 +104,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
     limits |= dict.fromkeys(cifar10.TEST_FILES, test_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
     seen = set()
-    bounded = _Bounded(stream, unpacked_limit(train_images, test_images))
+    bounded = _Bounded(stream)
     with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r|") as tar:
         for member in tar:
             folder, _, name = member.name.partition("/")
@@ -115,6 +120,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
             if name in seen:
                 raise InputError(f"has {member.name!r} twice, expected each file once")
             seen.add(name)
+            bounded.accept(member.size)
             yield name, cast(BinaryIO, tar.extractfile(member)).read()
     while bounded.read(1 << 20):  # gzip checks its checksum, which is at the end
         pass
