@@ -8,10 +8,11 @@
 # make compare                  print the table of experiments; with ALL=1, those of older commits too;
 #                               with NAME="hour zoo", only these; with FIGURE=accuracy.svg, draw accuracy against cost
 # make test                     run the linter, the type checker and the tests
-# make fuzz MINUTES=20          test damaged inputs for this long
-# make chaos KILLS=100          kill the pipeline this often, on a tiny problem, and check that it recovers
+# make fuzz MINUTES=20          test damaged inputs for this long, and print a table
+# make chaos KILLS=100          stop the pipeline this often, on a tiny problem, check that it recovers, and print a
+#                               table; SEED=1 stops it at the same moments again
 # make bench                    measure how fast this machine is
-# make lock                     compile requirements*.txt from requirements*.in
+# make lock                     compile requirements*.txt from versions.txt and requirements*.in
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text
@@ -68,7 +69,7 @@ lock:
 	$(PYTHON) -m venv .venv
 
 # uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
-# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore, which takes 9 seconds instead of 3.
+# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore.
 define install
 	if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi

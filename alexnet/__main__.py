@@ -22,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     request = StopRequest()
     request.listen()
     flags = parse(arguments)
-    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+    if sys.stdout is not None:  # it is when the shell closed it
+        cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
     module = importlib.import_module("alexnet.inference.predict")
     with exit_on_failure(), request.raising():
         module.predict(flags)
@@ -35,7 +36,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     text = "print the likeliest classes of images"
     command = commands.add_parser("predict", help=text, description=f"{text.capitalize()}.")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image file; - is standard input")
-    command.add_argument("--model", type=Path, default=Path("models/alexnet.ckpt"), help="checkpoint (%(default)s)")
+    command.add_argument(
+        "--model",
+        type=Path,
+        help="checkpoint, or .onnx file (models/alexnet.ckpt; without MindSpore, models/alexnet.onnx)",
+    )
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.add_argument("--device_target", choices=get_args(DeviceTarget), default="auto", help="(%(default)s)")
     for size in ("image_height", "image_width"):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from mindspore.train import Callback
 from alexnet import cifar10
 from alexnet.kernels import onednn
 from alexnet.kernels.choice import choose
-from alexnet.model.checkpoint import save_weights
+from alexnet.model.checkpoint import load_initial_weights, save_weights
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
-from alexnet.runtime.errors import Stopped
+from alexnet.runtime.errors import InputError, Stopped
 from alexnet.runtime.files import digest, replacing, write_json, write_text
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
@@ -80,6 +80,7 @@ def train(
     worker = workers.join(config.workers)
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
+    initial = InitialWeights.load(config.initial_weights, network, outputs) if config.initial_weights else None
     batches = Batches(
         split,
         epoch_size=config.epoch_size,
@@ -99,6 +100,7 @@ def train(
         "threads": threads,
         "kernels": kernels.library,
         "amp_level": kernels.amp_level,
+        "initial_weights": initial.md5 if initial else None,
     }
     states = States(paths.states(), identity(split, model.model_dump(), resolved), run.keep_checkpoint_max)
 
@@ -117,6 +119,8 @@ def train(
             threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
             device_text = threads_used if target == "CPU" else target
             log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
+            if initial:
+                log.info("%s", initial)
         callbacks: list[Callback] = []
         if worker.rank == 0:
             live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
@@ -143,6 +147,38 @@ def train(
             else:  # DVC will not record these outputs
                 states.clear()
         worker.wait_for_all()
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """The checkpoint that a training started from, its MD5, and the parameters that were not taken from it."""
+
+    path: Path
+    md5: str
+    left_out: list[str]
+
+    @classmethod
+    def load(cls, name: str, network: Network, outputs: Path) -> "InitialWeights":
+        """Set the network's weights from the checkpoint of this path; a relative one starts at the repository.
+
+        Raises InputError when the checkpoint does not fit, or is the one that the training writes.
+        """
+        path = paths.workspace() / name
+        written = (outputs if outputs != Path() else paths.workspace()) / paths.CHECKPOINT
+        if path.resolve() == written.resolve():
+            raise InputError(
+                f"train.initial_weights is {name}, the checkpoint that this training writes: copy it to another name, "
+                "and give that"
+            )
+        try:
+            left_out = load_initial_weights(network, path)
+        except InputError as error:
+            raise InputError(f"train.initial_weights: {error}") from None
+        return cls(path, digest(path, "md5"), left_out)
+
+    def __str__(self) -> str:
+        rest = f"; it has another number of classes, so {' and '.join(self.left_out)} are left out"
+        return f"starting from the weights of {self.path}, MD5 {self.md5}" + (rest if self.left_out else "")
 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
@@ -260,6 +296,7 @@ def timing(
         "threads": resolved["threads"],
         "kernels": resolved["kernels"],
         "amp_level": resolved["amp_level"],
+        **({"initial_weights_md5": resolved["initial_weights"]} if resolved["initial_weights"] else {}),
         "images_per_second": len(batches) * batches.batch_size / train_seconds,
         "step_ms": 1000 * float(np.median(history.seconds)),
         "train_seconds": train_seconds,

@@ -1,6 +1,7 @@
 """A network that is added as one file runs through the whole pipeline."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
+from alexnet.model.checkpoint import read_checkpoint
 from tests import workspaces
 from tests.workspaces import change, run, start
 
@@ -24,6 +26,7 @@ class Small(Network):
     """Takes the images as they are, and has dropout between its two layers."""
 
     dropout_shape = (392,)
+    output_parameters = frozenset({"classes.weight", "classes.bias"})
 
     def __init__(self, num_classes, kernels, dropout_rate, seed=0, **_):
         super().__init__({"num_classes": num_classes}, kernels)
@@ -87,3 +90,12 @@ def test_another_network_in_one_file(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
     answer = run(folder, "python", "-m", "alexnet", "predict", "--json", str(tmp_path / "red.png"))
     assert len(json.loads(answer)["predictions"][0]["classes"]) == 3
+
+    shutil.copy(folder / "models" / "alexnet.ckpt", folder / "pretrained.ckpt")
+    still = {"learning_rate": 1e-40, "lr_schedule": "constant", "weight_decay": 0.0, "epoch_size": 1}
+    change(folder, model={"num_classes": 10}, train=still | {"initial_weights": "pretrained.ckpt"})
+    assert "so classes.bias and classes.weight are left out" in run(folder, *train)
+    first, second = (read_checkpoint(folder / name) for name in ("pretrained.ckpt", "models/alexnet.ckpt"))
+    for name in ("convolution.weight", "convolution.bias"):
+        assert np.allclose(second[name], first[name], rtol=0, atol=1e-30)
+    assert second["classes.weight"].shape == (10, 392)

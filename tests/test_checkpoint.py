@@ -12,7 +12,8 @@ from mindspore import nn
 from numpy.typing import NDArray
 
 from alexnet.model import checkpoint
-from alexnet.model.checkpoint import DIGEST, load_network, load_weights, save_weights
+from alexnet.model.checkpoint import DIGEST, load_initial_weights, load_network, load_weights, save_weights
+from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
@@ -32,6 +33,7 @@ def cell(bias: bool = True) -> Any:
     network: Any = nn.SequentialCell(layers)
     network.settings = {"name": "two layers", "image_height": 96, "rate": 0.1, "flag": True}
     network.optional_parameters = {"conv1.bias"}
+    network.num_classes, network.output_parameters = 4, {"fc1.weight", "fc1.bias"}
     return network
 
 
@@ -116,6 +118,16 @@ def test_a_checkpoint_without_a_name_holds_alexnet(network: Any, tmp_path: Path)
     load_weights(loaded, path)
 
 
+@pytest.mark.parametrize("outputs", [1, 9, 1001])
+def test_a_checkpoint_of_the_zoo_with_another_number_of_classes_is_refused(
+    outputs: int, network: Any, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ckpt", of(network) | {"fc3.bias": np.zeros((outputs, 1), np.float32)})
+    with pytest.raises(InputError) as caught:
+        load_network(path, 67, 99)
+    one_line(caught, f"{path} was trained with num_classes {outputs}, expected a whole number from 10 to 1000")
+
+
 @pytest.mark.parametrize("name", ["resnet", "alexnet.__init__", "../alexnet", ""])
 def test_a_checkpoint_of_an_unknown_network_is_refused(name: str, network: Any, tmp_path: Path) -> None:
     stored = {"settings.name": np.frombuffer(name.encode(), np.uint8)} if name else {"settings.name": np.array(3)}
@@ -171,6 +183,10 @@ def test_an_image_size_that_contradicts_the_checkpoint_is_refused(
     ("changes", "part"),
     [
         ({"settings.depth": np.array(9)}, "depth"),
+        ({"settings.a\n\x1b": np.array(9)}, r"'a\n\x1b'"),
+        ({"settings.name": np.frombuffer(b"a\n\x1b", np.uint8)}, r"network a\n\x1b, expected"),
+        ({"settings.image_width": np.frombuffer(b"a\n\x1b", np.uint8)}, r"image_width a\n\x1b, expected"),
+        *(({f"settings.{name}": np.array(-1)}, f"{name} is no setting") for name in ("seed", "weight_init", "kernels")),
         ({"settings.image_width": np.array([9, 9])}, "image_width"),
         ({"settings.image_width": np.array(227)}, "fc1.weight"),
         ({"settings.num_classes": np.array(12)}, "fc3.weight"),
@@ -263,6 +279,53 @@ def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
     finally:
         for name, parameter in network.parameters_and_names():
             parameter.set_data(ms.Tensor(before[name]))
+
+
+@pytest.mark.parametrize("of_the_zoo", [False, True])
+@pytest.mark.parametrize("classes", [10, 12])
+def test_a_training_can_start_from_other_classes(of_the_zoo: bool, classes: int, network: Any, tmp_path: Path) -> None:
+    other, path = AlexNet(classes, 67, 99, 0, seed=2), tmp_path / "a.ckpt"
+    if of_the_zoo:
+        zoo(other, path)
+    else:
+        save_weights(other, path)
+    before = of(network)
+    try:
+        left_out = load_initial_weights(network, path)
+        assert left_out == (["fc3.bias", "fc3.weight"] if classes == 12 else [])
+        last = {name: before[name] for name in left_out}
+        assert equal(of(network), of(other) | last)
+    finally:
+        for name, parameter in network.parameters_and_names():
+            parameter.set_data(ms.Tensor(before[name]))
+
+
+def test_a_training_can_start_from_another_image_size_of_the_same_shapes(tmp_path: Path) -> None:
+    one, other, path = cell(), cell(), tmp_path / "a.ckpt"
+    save_weights(one, path)
+    other.settings["image_height"] = 97
+    assert load_initial_weights(other, path) == []
+    assert equal(of(other), of(one))
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"settings.rate": np.array(0.2)}, "rate 0.2, expected 0.1: set model.rate to 0.2"),
+        ({"settings.flag": np.array(False)}, "flag False, expected True: set model.flag to false"),
+        ({"conv1.weight": np.zeros((2, 1, 5, 5), np.float32)}, "conv1.weight of shape (2, 1, 5, 5)"),
+        ({"fc1.weight": np.zeros((5, 3), np.float32)}, "fc1.weight of shape (5, 3)"),
+        ({"conv1.weight": np.full((2, 1, 3, 3), np.nan, np.float32)}, "NaN"),
+    ],
+)
+def test_a_training_does_not_start_from_what_does_not_fit(changes: dict[str, Any], part: str, tmp_path: Path) -> None:
+    network = cell()
+    before = of(network)
+    path = write_ours(tmp_path / "a.ckpt", weights() | settings_of(network) | changes)
+    with pytest.raises(InputError) as caught:
+        load_initial_weights(network, path)
+    one_line(caught, str(path), part)
+    assert equal(of(network), before)
 
 
 def test_half_precision_is_widened(tmp_path: Path) -> None:

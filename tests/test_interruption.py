@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from alexnet.runtime.processes import alive
 from stages import train
+from stages.states import _describe as describe
 from stages.states import main
 from tests import archives, workspaces
 from tests.trainings import TRAIN, duplicate, no_outputs, outputs, states, trainers, wait_for
@@ -428,6 +430,17 @@ def test_leftovers_are_one_line_each_and_cleared(
         assert shown.endswith(line + end)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in (tmp_path / ".dvc" / "tmp").iterdir()} <= {"alexnet", "exps"}
+
+
+def test_an_identity_of_endless_lists_is_damaged(tmp_path: Path) -> None:
+    for content in (b"[" * 1_000_000, b"\xff", b'{"model": [], "train": {}}', b"null"):
+        (tmp_path / "identity.json").write_bytes(content)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(1000)  # Python's own; MindSpore, which this process has, raises it
+        try:
+            assert describe(tmp_path) == "a training whose identity.json is damaged: no state"
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def test_a_lock_that_is_held_is_not_cleared(

@@ -11,13 +11,18 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from PIL import Image
 
 from alexnet.cifar10 import CLASS_NAMES
 from alexnet.evaluation.calibration import softmax
 from alexnet.evaluation.evaluate import logits_of
-from alexnet.inference.classifier import Classifier, likeliest
+from alexnet.inference.classifier import Classifier
+from alexnet.inference.export import write_onnx
 from alexnet.inference.image_file import FORMATS
+from alexnet.inference.onnx_classifier import OnnxClassifier
+from alexnet.inference.predict import likeliest
 from alexnet.model.checkpoint import save_weights
 from alexnet.runtime.errors import InputError
 from tests import workspaces
@@ -40,6 +45,7 @@ def folder(network: Any, module_path: Path) -> Path:
     shutil.copytree(ROOT / "alexnet", folder / "alexnet", ignore=shutil.ignore_patterns("__pycache__"))
     workspaces.make_narrow(folder)
     save_weights(network, folder / "models" / "alexnet.ckpt")
+    write_onnx(Classifier(network), folder / "models" / "alexnet.onnx")
     ms.save_checkpoint(network, str(folder / "zoo.ckpt"))
     for number, image in enumerate(IMAGES):
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number}.png")
@@ -109,6 +115,78 @@ def test_json_is_one_document_with_the_failures(folder: Path, expected: list[dic
         assert found == pytest.approx(classes, abs=1e-5)
 
 
+WITHOUT = (
+    "import runpy, sys\n"
+    "*missing, command = sys.argv[1].split(',')\n"
+    "sys.modules.update(dict.fromkeys(missing))\n"
+    "sys.argv[1:2] = [command]\n"
+    "runpy.run_module('alexnet', run_name='__main__', alter_sys=True)\n"
+)
+"""A program that runs a command of `python -m alexnet` as if some packages were not installed."""
+
+
+def predict_without(missing: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-c", WITHOUT, f"{missing},predict", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=workspaces.environment(), capture_output=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("model", [(), ("--model", "models/alexnet.onnx", "--device_target", "CPU")])
+def test_the_onnx_file_answers_without_mindspore(
+    model: tuple[str, ...], folder: Path, expected: list[dict[str, float]]
+) -> None:
+    done = predict_without("mindspore,onnx", folder, *model, "--json", "0.png", "notes.txt", "cut.png", "1.png")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    assert [failure["image"] for failure in document["failures"]] == ["notes.txt", "cut.png"]
+    for prediction, classes in zip(document["predictions"], expected, strict=False):
+        found = {one["class"]: one["probability"] for one in prediction["classes"]}
+        assert list(found) == list(classes)
+        assert found == pytest.approx(classes, abs=1e-4)
+
+
+def test_the_checkpoint_is_asked_where_mindspore_is(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "alexnet", tmp_path / "alexnet")
+    (line,) = predict(tmp_path, str(folder / "0.png")).stderr.decode().splitlines()
+    assert line.startswith("ERROR: no checkpoint at models/alexnet.ckpt")
+    (line,) = predict_without("mindspore", tmp_path, str(folder / "0.png")).stderr.decode().splitlines()
+    assert line.startswith("ERROR: no model at models/alexnet.onnx")
+
+
+@pytest.mark.parametrize(
+    ("missing", "model", "part"),
+    [
+        ("mindspore", "models/alexnet.ckpt", "models/alexnet.ckpt needs MindSpore, which is not installed"),
+        ("onnxruntime", "models/alexnet.onnx", "needs ONNX Runtime, which is not installed: pip install onnxruntime"),
+    ],
+)
+def test_what_is_not_installed_is_one_line(missing: str, model: str, part: str, folder: Path) -> None:
+    done = predict_without(missing, folder, "--model", model, "0.png")
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert part in line
+
+
+@pytest.mark.parametrize("fault", ["empty", "page", "half", "another"])
+def test_an_onnx_file_that_cannot_be_asked_is_one_line(fault: str, folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "models" / "alexnet.onnx").read_bytes()
+    content = {"empty": b"", "page": b"<html>\n<body></body>\n</html>\n", "half": whole[: len(whole) // 2]}
+    path = tmp_path / "a.onnx"
+    if fault == "another":
+        value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", [value], [value])
+        graph.output[0].name = "y"
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        helper.set_model_props(model, {"class_names": "[]"})
+        path.write_bytes(model.SerializeToString())
+    else:
+        path.write_bytes(content[fault])
+    with pytest.raises(InputError) as caught:
+        OnnxClassifier(path)
+    one_line(caught, f"{path} is no ONNX file of this project")
+
+
 def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, float]]) -> None:
     size = ("--image_height", "67", "--image_width", "67")
     pipe, end = os.pipe()
@@ -122,6 +200,18 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
     assert result.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
 
 
+def test_closed_standard_input_and_output_are_no_bug(folder: Path) -> None:
+    command = [sys.executable, "-m", "alexnet", "predict", "-", "0.png"]
+
+    def close() -> None:
+        for handle in (0, 1):
+            os.close(handle)
+
+    options: dict[str, Any] = {"cwd": folder, "env": workspaces.environment(), "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(command, preexec_fn=close, timeout=300, check=False, **options)
+    assert (done.returncode, done.stderr) == (2, "ERROR: -: cannot be read: standard input is closed\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -130,6 +220,9 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
         (["--model", "zoo.ckpt", "--image_height", "99", "--image_width", "99"], ["fc1.weight of shape (64, 32)"]),
         (["--image_width", "227"], ["image_width is 227, but models/alexnet.ckpt says 67"]),
         (["--device_target", "Ascend"], ["device_target is Ascend", "CPU"]),
+        (["--model", "none.onnx"], ["no model at none.onnx", "export"]),
+        (["--model", "models/alexnet.onnx", "--device_target", "GPU"], ["device_target is GPU", "leave it out"]),
+        (["--model", "models/alexnet.onnx", "--image_height", "67"], ["models/alexnet.onnx", "leave image_height"]),
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: list[str], folder: Path) -> None:
@@ -142,11 +235,11 @@ def test_a_model_that_cannot_be_used_is_one_line(arguments: list[str], parts: li
 
 
 def test_fewer_classes_than_asked_for_and_equal_ones(network: Any) -> None:
-    class Even(ms.nn.Cell):
+    class Even:
         class_names = ("cat", "dog")
 
-        def construct(self, images: Any) -> Any:
-            return ms.ops.zeros((len(images), 2)) + 0.5
+        def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.full((len(images), 2), 0.5, np.float32)
 
     assert likeliest(Even(), np.zeros((32, 32, 3), np.uint8), 3) == {"cat": 0.5, "dog": 0.5}
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from alexnet import cifar10
 from alexnet.cifar10 import CLASS_NAMES, Split
 from alexnet.model.alexnet_layers import training_pflop
+from alexnet.report import page as report_page
 from alexnet.report.charts import DARK, LIGHT
 from alexnet.report.curves import Curve
 from alexnet.report.page import ZOO_PFLOP, Results, class_rows, duration, probability, write_report
@@ -85,6 +86,7 @@ def results(
             "commit": "0123abc",
             "name": "slower",
             "finished": "2026-01-02 03:04 UTC",
+            **({"initial_weights_md5": "0123456789abcdef" * 2} if validation else {}),
             "versions": {"MindSpore": "2.8.0", "NumPy": "1.26.4", "oneDNN": "3.2.0"},
         },
         data={
@@ -199,6 +201,57 @@ def test_the_page_can_be_read_aloud(case: str, written: dict[str, Path], page: P
     )
 
 
+SCRIPT = "<script>document.title = 'run'</script><img src='data:,' onerror=\"document.title = 'run'\">"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A report in which whatever is a text holds a script."""
+    names = [f"{SCRIPT} {label}" for label in range(10)]
+    monkeypatch.setattr(report_page, "class_name", lambda label: names[label])
+    monkeypatch.setattr(report_page, "CLASS_NAMES", names)
+    case = CASES["usual"]
+    texts = {key: SCRIPT for key, value in case.timing.items() if isinstance(value, str)}
+    params = {section: {SCRIPT: SCRIPT, **values} for section, values in case.params.items()}
+    params["data"]["urls"] = [SCRIPT]
+    given = replace(
+        case,
+        per_class=dict(zip(names, case.per_class.values(), strict=True)),
+        timing={**case.timing, **texts, "kernels": "onednn", "versions": {SCRIPT: SCRIPT}},
+        data={**case.data, "archive": {"md5": SCRIPT}},
+        params=params,
+    )
+    write_report(given, tmp_path / "report")
+    return tmp_path / "report"
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout")  # the names are too long for the pictures
+def test_a_script_in_a_parameter_or_a_name_stays_text(hostile: Path, page: Page) -> None:
+    page.goto((hostile / "index.html").as_uri())
+    shown = page.text_content("body") or ""
+    assert shown.count(SCRIPT) > 40
+    for number in range(10):
+        assert f"{SCRIPT} {number}" in shown
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.querySelectorAll('[onerror]').length") == 0
+    assert page.title() != "run"
+
+
+def test_the_page_runs_no_script_and_fetches_nothing(written: dict[str, Path], page: Page) -> None:
+    """Not even where one got in, by its content security policy."""
+    source = (written["usual"] / "index.html").read_text(encoding="utf-8")
+    harm = SCRIPT + "<img src='http://127.0.0.1:9/a.png'><link rel='stylesheet' href='http://127.0.0.1:9/a.css'>"
+    (written["usual"] / "harmed.html").write_text(source.replace("</body>", harm + "</body>"), encoding="utf-8")
+    requests: list[str] = []
+    page.on("requestfinished", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: requests.append(f"{request.url} {request.failure}"))
+    page.goto((written["usual"] / "harmed.html").as_uri())
+    (written["usual"] / "harmed.html").unlink()
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.title() != "run"
+    assert not [request for request in requests if request.startswith("http") and "csp" not in request.lower()]
+
+
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["usual"])
     accuracy = f"{CASES['usual'].evaluation['accuracy']:.4f}"
@@ -233,7 +286,9 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     assert "with care" not in found
     assert "generated" not in found
     assert "Validation" not in found
-    assert "Validation accuracy 0.7000 5,000 images held out" in text(page, written["few wrong"])
+    shown = text(page, written["few wrong"])
+    assert "Validation accuracy 0.7000 5,000 images held out" in shown
+    assert "MD5 of the initial weights 0123456789abcdef0123456789abcdef" in shown
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1280, 9), (400, 3)])
@@ -259,16 +314,18 @@ def test_the_model_card(written: dict[str, Path]) -> None:
     )
     (result,) = head["model-index"][0]["results"]
     assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(case.evaluation["accuracy"])}
-    headings = ("Intended use", "Data", "Training", "Results", "Calibration", "Limits")
+    assert head["license"] == "unknown", "of https://huggingface.co/docs/hub/repositories-licenses"
+    headings = ("Intended use", "Data", "Licence", "Training", "Results", "Calibration", "Limits")
     assert re.findall(r"^## (.+)$", body, re.MULTILINE) == list(headings)
     for part in (
-        "Licence of the data",
+        "[the page of CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) state one for the data",
         "`0123abc`",
         "9.86 PFLOP",
         "CPU, oneDNN kernels, bfloat16",
         "MindSpore 2.8.0, NumPy 1.26.4, oneDNN 3.2.0",
         "| validation images | 0.7000 |",
         "augmented | 0.6543 |",
+        "| initial weights | a checkpoint with the MD5 `0123456789abcdef0123456789abcdef` |",
         f"| cat | 10 | {case.per_class['cat']:.3f} |",
         "https://example.org/<i>&amp;/",
     ):
@@ -283,7 +340,8 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
     assert "pictures that a program drew" in body
-    assert "Licence of the data" not in body
+    assert "state one for the data" not in body
+    assert head["license"] == "unknown"
 
 
 def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:
@@ -484,14 +542,40 @@ def test_the_zoos_cost_is_as_calculated() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 
+def npy(shape: str, kind: str = "<f4") -> bytes:
+    """The header of a file of an array, which says it has this shape and this type."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("file", "content", "part"),
     [
         ("metrics/timing.json", None, "cannot read metrics/timing.json"),
         ("metrics/eval.json", b"{", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"\xff", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"[]", "cannot read metrics/eval.json: Input should be an object"),
+        ("metrics/eval.json", b'{"accuracy": 1.0}', "cannot read metrics/eval.json: loss: Field required"),
+        ("metrics/eval.json", b'{"accuracy": NaN, "loss": 1}', "cannot read metrics/eval.json: accuracy: "),
+        ("metrics/train.json", b'{"epochs": "3"}', "cannot read metrics/train.json: epochs: "),
+        ("metrics/per_class.json", b'{"cat": 1}', "cannot read metrics/per_class.json: airplane: Field required"),
+        ("metrics/data.json", b'{"archive": 3}', "cannot read metrics/data.json: archive: "),
+        ("metrics/timing.json", b'{"kernels": "x"}', "cannot read metrics/timing.json: network: Field required"),
+        ("metrics/data.json", b"[" * 100_000, "cannot read metrics/data.json"),
         ("predictions/logits.npy", None, "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"none", "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"", "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(10**12, 10)"), "cannot read predictions/logits.npy"),
+        (
+            "predictions/logits.npy",
+            npy("(1000000000000, 10)"),
+            "cannot read predictions/logits.npy: Unable to allocate",
+        ),
+        ("predictions/logits.npy", npy("(99999999999999999999, 10)"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(" * 9000), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(1,)", "|O"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(0, 10)", "<U1"), "cannot read predictions/logits.npy: it has the type <U1"),
+        ("predictions/logits.npy", b"PK\3\4" + bytes(99), "cannot read predictions/logits.npy"),
         ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
         ("predictions/filters.npy", None, "cannot read predictions/filters.npy"),
         ("plots/augmented.npy", None, "cannot read plots/augmented.npy"),

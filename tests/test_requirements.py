@@ -3,16 +3,17 @@
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
 
+from alexnet.kernels import onednn
 from tests.workspaces import ROOT
 
 OWN = {"alexnet", "benchmarks", "stages", "tests", "tools"}
-OPTIONAL = {"torch"}
-"""Packages that are only used for comparison, in a Python of their own."""
+OPTIONAL = {"onnxruntime", "torch"}
+"""`predict` says how to install ONNX Runtime. PyTorch is only used for comparison, in a Python of its own."""
 
 
 def normal(name: str) -> str:
@@ -20,10 +21,14 @@ def normal(name: str) -> str:
 
 
 def required(name: str) -> dict[str, str]:
-    """Return the names in a file of requirements, and the rest of each line."""
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    found = (re.match(r"([\w.-]+)(.*)", line) for line in lines if not line.startswith("-"))
-    return {normal(match[1]): match[2] for match in found if match}
+    """Return the names in a file of requirements and in those that it includes, and the rest of each line."""
+    found: dict[str, str] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if included := re.match(r"-r (\S+)", line):
+            found |= required(included[1])
+        elif match := re.match(r"(\w[\w.-]*)(.*)", line):
+            found[normal(match[1])] = match[2]
+    return found
 
 
 def imported(*folders: str) -> set[str]:
@@ -42,7 +47,7 @@ def imported(*folders: str) -> set[str]:
     ("folders", "files"),
     [
         (("alexnet", "stages", "tools"), ("requirements.in",)),
-        (("benchmarks", "tests"), ("requirements.in", "requirements-dev.in")),
+        (("benchmarks", "tests"), ("requirements-dev.in",)),
     ],
 )
 def test_what_is_imported_is_required(folders: tuple[str, ...], files: tuple[str, ...]) -> None:
@@ -64,7 +69,7 @@ def test_the_lock_has_each_requirement_with_hashes(name: str) -> None:
     assert "://" not in text
     assert "--index-url" not in text
     locked = required(f"{name}.txt")
-    wanted = required(f"{name}.in") | (required("requirements.in") if name == "requirements-dev" else {})
+    wanted = required(f"{name}.in")
     assert set(wanted) <= set(locked)
     for package, rest in wanted.items():
         if version := re.match(r"==([\w.]+)", rest):
@@ -76,6 +81,18 @@ def test_onednn_is_only_for_machines_that_its_wheel_is_for() -> None:
         rest = required(name)["onednn-cpu-gomp"]
         assert "platform_machine == 'x86_64'" in rest
         assert "sys_platform == 'linux'" in rest
+
+
+def test_the_versions_that_decide_a_result_stand_in_one_file_and_are_installed() -> None:
+    decisive = required("versions.txt")
+    assert set(decisive) == {"mindspore", "numpy", onednn.DISTRIBUTION}
+    for name, rest in decisive.items():
+        (wanted,) = re.findall(r"^==([\w.]+)", rest)
+        assert required("requirements.txt")[name].startswith(f"=={wanted} ")
+        if name != onednn.DISTRIBUTION or onednn.available():
+            assert version(name) == wanted
+        for file in ("requirements.in", "requirements-dev.in"):
+            assert not re.search(rf"^{name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_both_locks_have_the_same_versions() -> None:

@@ -53,6 +53,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "flip": "random",
         "cutout_size": 12,
         "weight_init": "default",
+        "initial_weights": "a.ckpt",
         "learning_rate": 0.04,
         "lr_schedule": "step",
         "warmup_ratio": 0.1,
@@ -86,6 +87,7 @@ class Reached(Exception):  # noqa: N818  # how far a test goes
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, a folder with params.yaml and training images in `images`."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "a.ckpt").touch()
     put_training_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -111,8 +113,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
     watch(device, "select", lambda *_: ("GPU", 7))
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
-    watch(train, "Batches", lambda real, *arguments: real(*arguments))
+    watch(train, "Batches", lambda real, *arguments, **named: real(*arguments, **named))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
+    watch(train, "load_initial_weights", lambda *_: [])
     watch(loop, "train", reached)
     return calls
 
@@ -144,6 +147,7 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
     asked = calls["train"]
+    assert calls["load_initial_weights"] == {"network": asked["network"], "path": Path("a.ckpt")}
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
     assert asked["dataset_sink_mode"] is True, "auto, on a GPU"

@@ -67,6 +67,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     replaced = git("rev-parse", "--quiet", "--verify", reference)
     if replaced:
         git("update-ref", "-d", reference)
+    print(f"Experiment {name}, in a copy of this folder, which stays as it is:\n")
     try:
         code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
     finally:
@@ -82,7 +83,7 @@ def is_current(name: str, settings: Sequence[str]) -> bool:
     check_repository()
     reference = reference_of(name)
     stored = git("show", f"{reference}:./{params.PATH}")
-    if not stored or git("diff", "--name-only", reference, "--", "alexnet", "stages", "dvc.yaml"):
+    if not stored or git("diff", "--name-only", reference, "--", "alexnet", "stages", "dvc.yaml", "versions.txt"):
         return False
     yaml = YAML(typ="safe")
     values = yaml.load(params.PATH)
@@ -126,16 +127,18 @@ def dvc(*arguments: str) -> int:
     """Run a command of DVC in this process, so that Ctrl-C works as it does under DVC, and return its exit code.
 
     It differs from the command line of DVC 3.67 in two things. The configuration of the copied workspace is written in
-    UTF-8, because DVC's ASCII fails if the path of the cache has other letters. And there is no warning about each
-    output that does not exist yet, because before the first run none does.
+    UTF-8, because DVC's ASCII fails if the path of the cache has other letters. And DVC names the stages, but says
+    nothing of outputs that do not exist yet, of lock files, and of how to apply the experiment.
     """
     import configobj
     from dvc.cli import main
     from dvc.repo.experiments.executor import local
+    from dvc.ui import ui
 
     local.ConfigObj = functools.partial(configobj.ConfigObj, encoding="utf-8")
-    logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)
-    logging.getLogger("dvc_data.hashfile.checkout").setLevel(logging.ERROR)
+    for name in ("dvc_data.index.checkout", "dvc_data.hashfile.checkout", "dvc.dvcfile"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ui.enable = lambda: None
     # DVC runs the stages with the first `python` on PATH, which must be this one.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     sys.stdout.flush()

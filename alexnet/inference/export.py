@@ -15,10 +15,9 @@ import onnx
 
 from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
 from alexnet.inference.classifier import Classifier
+from alexnet.inference.onnx_classifier import CLASS_NAMES, INPUT, OUTPUT
 from alexnet.model.checkpoint import make_readable
 from alexnet.runtime.errors import InputError
-
-INPUT, OUTPUT, CLASS_NAMES = "images", "probabilities", "class_names"
 
 LIMIT = 1 << 30
 """The most bytes of parameters for one file: MindSpore splits larger MindIR files, and ONNX files are limited too."""

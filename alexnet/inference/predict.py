@@ -3,16 +3,84 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
 
-from alexnet.inference.classifier import Classifier, likeliest
+import numpy as np
+
 from alexnet.inference.image_file import open_image
-from alexnet.kernels.choice import choose
-from alexnet.model.checkpoint import load_network
-from alexnet.runtime import device
 from alexnet.runtime.errors import InputError, print_error, printable
+
+CHECKPOINT, ONNX = Path("models/alexnet.ckpt"), Path("models/alexnet.onnx")
+"""The model that is asked where none is named: the checkpoint if MindSpore is installed, otherwise the ONNX file."""
 
 CLASSES_SHOWN = 3
 """How many classes are printed for each image."""
+
+
+class Model(Protocol):
+    """A trained network, whatever computes it: `Classifier` or `OnnxClassifier`."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the outputs, in their order."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, float32 of shape (N, num_classes).
+
+        images: uint8 of shape (N, 32, 32, 3), channels red, green, blue.
+        """
+
+
+def open_model(path: Path | None, device_target: str, image_height: int | None, image_width: int | None) -> Model:
+    """Return the model in a file: a checkpoint, which MindSpore computes, or an .onnx file, which ONNX Runtime does.
+
+    Args:
+        path: None means CHECKPOINT or ONNX.
+        device_target: of a checkpoint; an .onnx file is computed on the CPU.
+        image_height, image_width: of a checkpoint that does not say them.
+
+    Raises InputError when the file cannot be read or used, or what computes it is not installed.
+    """
+    has_mindspore = find_spec("mindspore") is not None
+    path = path or (CHECKPOINT if has_mindspore else ONNX)
+    if path.suffix == ".onnx":
+        from alexnet.inference.onnx_classifier import OnnxClassifier
+
+        if device_target not in ("auto", "CPU"):
+            raise InputError(f"device_target is {device_target}, but {path} is computed on the CPU: leave it out")
+        if image_height is not None or image_width is not None:
+            raise InputError(f"{path} says its image size itself: leave image_height and image_width out")
+        return OnnxClassifier(path)
+    if not has_mindspore:
+        raise InputError(f"{path} needs MindSpore, which is not installed: name an .onnx file, such as {ONNX}")
+    # Here, because they take seconds to import.
+    from alexnet.inference.classifier import Classifier
+    from alexnet.kernels.choice import choose
+    from alexnet.model.checkpoint import load_network
+    from alexnet.runtime import device
+
+    kernels = choose("auto", "O0", *device.select(device_target))
+    return Classifier(load_network(path, image_height, image_width, kernels))
+
+
+def likeliest(model: Model, image: np.ndarray, count: int) -> dict[str, float]:
+    """Return the likeliest classes of an image and their probabilities, the likeliest first.
+
+    Args:
+        model: the trained network.
+        image: uint8 of shape (32, 32, 3).
+        count: how many classes to return.
+
+    Raises InputError when the probabilities are NaN.
+    """
+    probabilities = model.probabilities(image[None])[0]
+    if not np.isfinite(probabilities).all():
+        raise InputError("the network's output is NaN: its weights are too large, train it again")
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return {model.class_names[label]: float(probabilities[label]) for label in order}
 
 
 def predict(flags: argparse.Namespace) -> None:
@@ -21,12 +89,11 @@ def predict(flags: argparse.Namespace) -> None:
     An image that cannot be read is reported on standard error. The others are still classified, and then the process
     ends with exit code 2. Raises InputError when the model cannot be loaded, or the device is not available.
     """
-    kernels = choose("auto", "O0", *device.select(flags.device_target))
-    classifier = Classifier(load_network(flags.model, flags.image_height, flags.image_width, kernels))
+    model = open_model(flags.model, flags.device_target, flags.image_height, flags.image_width)
     predictions, failures = [], []
     for name in flags.images:
         try:
-            probabilities = likeliest(classifier, open_image(name), CLASSES_SHOWN)
+            probabilities = likeliest(model, open_image(name), CLASSES_SHOWN)
         except InputError as error:
             print_error(f"{printable(name)}: {error}")
             failures.append({"image": characters(name), "error": str(error)})

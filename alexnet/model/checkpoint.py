@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
 from alexnet.model.registry import create, names, network_class
-from alexnet.runtime.errors import InputError
+from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
@@ -49,6 +49,9 @@ _LIMITS = {
     "image_width": (1, 1024),
 }
 """The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
+
+_NO_SETTINGS = {"kernels", "seed", "weight_init"}
+"""Arguments of a network that are no settings of a trained one, so that a file cannot have them."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -156,8 +159,31 @@ def load_weights(network: Network, path: Path) -> None:
     saved = _settings(values)
     for name, value in network.settings.items():
         if saved.get(name, value) != value:
-            raise InputError(f"{path} was trained with {name} {saved[name]}, expected {value}: train again")
+            shown = printable(str(saved[name]))
+            raise InputError(f"{path} was trained with {name} {shown}, expected {value}: train again")
     _set_weights(network, values, path)
+
+
+def load_initial_weights(network: Network, path: Path) -> list[str]:
+    """Set the network's parameters from a checkpoint whose weights a training starts from.
+
+    As `load_weights`, but the checkpoint's network may have another image size, if all shapes are the same, and another
+    number of classes. In the latter case the network's `output_parameters` keep their values.
+
+    Returns the names of the parameters that were left out, sorted.
+    """
+    values = read_checkpoint(path)
+    saved = _settings(values) or network.settings_of(values) or {}
+    for name, value in network.settings.items():
+        if name not in ("num_classes", "image_height", "image_width") and saved.get(name, value) != value:
+            raise InputError(
+                f"{path} is of a network with {name} {saved[name]}, expected {value}: set model.{name} to "
+                f"{str(saved[name]).lower()}, or name another checkpoint"
+            )
+    classes = saved.get("num_classes", network.num_classes)
+    left_out = network.output_parameters if classes != network.num_classes else frozenset()
+    _set_weights(network, values, path, left_out)
+    return sorted(left_out)
 
 
 def load_network(
@@ -178,12 +204,14 @@ def load_network(
     settings: dict[str, Any] = _settings(values)
     name = settings.setdefault("name", DEFAULT_NETWORK) if settings else DEFAULT_NETWORK
     if name not in names():
-        raise InputError(f"{path} holds the network {name}, expected {' or '.join(names())}: train again")
+        shown = printable(str(name))
+        raise InputError(f"{path} holds the network {shown}, expected {' or '.join(names())}: train again")
     image_size = {"image_height": image_height, "image_width": image_width}
     if settings:
         for key, value in image_size.items():
             if value not in (None, settings.get(key)):
-                raise InputError(f"{key} is {value}, but {path} says {settings.get(key)}: leave it out")
+                shown = printable(str(settings.get(key)))
+                raise InputError(f"{key} is {value}, but {path} says {shown}: leave it out")
     else:
         inferred = network_class(name).settings_of(values)
         if inferred is None:
@@ -197,9 +225,11 @@ def load_network(
     arguments = settings | {"dropout_rate": 0.0, "kernels": kernels}
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
+        if wrong := sorted(_NO_SETTINGS & settings.keys()):
+            raise TypeError(f"{wrong[0]} is no setting")
     except TypeError as error:
-        raise InputError(f"{path} was written by another version of this network: {error}") from None
-    _check_settings(_settings(values), path)
+        raise InputError(f"{path} was written by another version of this network: {printable(str(error))}") from None
+    _check_settings(settings, path)
     with no_init_parameters():  # drawing random weights would take longer than reading these
         network = create(**arguments)
     _set_weights(network, values, path)
@@ -228,12 +258,17 @@ def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
         else:  # the name, or a setting that only one network has and checks by itself
             continue
         if not valid:
-            raise InputError(f"{path} was trained with {name} {value}, expected {expected}: train again")
+            shown = printable(str(value))
+            raise InputError(f"{path} was trained with {name} {shown}, expected {expected}: train again")
 
 
-def _set_weights(network: Network, values: Mapping[str, np.ndarray], path: Path) -> None:
+def _set_weights(
+    network: Network, values: Mapping[str, np.ndarray], path: Path, left_out: Collection[str] = ()
+) -> None:
     checked = {}
     for name, parameter in network.parameters_and_names():
+        if name in left_out:
+            continue
         value = values.get(name)
         if value is None and name in network.optional_parameters:
             value = np.zeros(parameter.shape)

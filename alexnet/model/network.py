@@ -36,6 +36,10 @@ class Network(nn.Cell):
     optional_parameters: frozenset[str] = frozenset()
     """The names of the parameters that a checkpoint does not need to have; they become 0 then."""
 
+    output_parameters: frozenset[str] = frozenset()
+    """The names of the parameters whose shapes depend on `num_classes`. A training that starts from the weights of a
+    network with another number of classes leaves these out."""
+
     def __init__(self, settings: Mapping[str, Setting], kernels: Kernels = MINDSPORE) -> None:
         super().__init__()
         name = type(self).__module__.rpartition(".")[2]

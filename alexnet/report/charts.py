@@ -55,8 +55,8 @@ def _figure(
     theme: Theme, width: float, height: float, format: Literal["png", "svg"] = "png"
 ) -> Iterator[tuple[Figure, io.BytesIO]]:
     # Yields a figure of this size in inches, and the buffer that gets its file after the body. The style starts from
-    # Matplotlib's defaults, so that the user's settings do not matter. pyplot is not used, because it needs a window
-    # system and keeps figures open.
+    # Matplotlib's defaults, so that the user's settings do not matter. pyplot is not used, because it can load a
+    # window system, and keeps figures open.
     style: dict[str, Any] = {
         "axes.axisbelow": True,
         "axes.edgecolor": theme.muted,

@@ -60,7 +60,8 @@ class Results:
     per_class: the accuracy of each class, by the name of the class.
     timing: `network` (its name as it is shown), `device_target`, `workers`, `threads`, `kernels`, `amp_level`,
         `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or branch, and
-        the time when it `finished`, as they are shown; `versions` by package.
+        the time when it `finished`, as they are shown; `versions` by package; and `initial_weights_md5`, if the
+        training started from a checkpoint.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
     params: the parameters of each section; `model` must have `image_height` and `image_width`.
     """

@@ -59,6 +59,7 @@ class AlexNet(Network):
     dropout_shape = (DROPOUT_LAYERS, HIDDEN_UNITS)
     # The model zoo's 2020 version has no biases in its convolutions.
     optional_parameters = frozenset(f"conv{number}.bias" for number in range(1, len(CONVOLUTIONS) + 1))
+    output_parameters = frozenset({"fc3.weight", "fc3.bias"})
 
     def __init__(
         self,
