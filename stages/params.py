@@ -21,7 +21,7 @@ from alexnet.model import registry
 from alexnet.runtime import choices
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
-from alexnet.training.batches import Flip
+from alexnet.training.batches import Flip, PaddingMode
 from alexnet.training.schedule import Schedule
 
 PATH = Path("params.yaml")
@@ -101,7 +101,9 @@ class Train(_Section):
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
+    crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
+    cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
     lr_schedule: Annotated[Schedule, _one_of(Schedule)]

@@ -91,6 +91,7 @@ def main() -> None:
         split=cifar10.read(paths.TEST_FOLDER, cifar10.TEST_FILES),
         logits=read_array(paths.LOGITS),
         filters=read_array(paths.FILTERS),
+        augmented=read_array(paths.AUGMENTED),
         curves={name: read_curve(paths.CURVES, name) for name in curves},
         train=read_json(paths.TRAIN_METRICS, TrainMetrics),
         evaluation=read_json(paths.EVAL_METRICS, EvalMetrics),
@@ -115,12 +116,12 @@ def read_json(path: Path, expected: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Return an array that the stage evaluate wrote. Raises InputError when it is missing or damaged."""
+    """Return an array that a stage wrote. Raises InputError when it is missing or damaged."""
     try:
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
         if array.dtype.kind != "f":
             raise ValueError(f"it has the type {array.dtype}")
     except Exception as error:  # for damaged files, NumPy raises exceptions of any type
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; run dvc repro evaluate first") from None
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; run dvc repro first") from None
     return array

@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "test_benchmarks.py",
     "test_chaos.py",
     "test_kernels.py",
+    "test_loop.py",
 )
 """The files that take longest. They are started first, so that both test processes end at about the same time."""
 

@@ -9,7 +9,7 @@ import yaml
 
 from alexnet.runtime.choices import ChosenAmpLevel, DeviceTarget, WeightInit
 from alexnet.runtime.errors import InputError
-from alexnet.training.batches import Flip
+from alexnet.training.batches import Flip, PaddingMode
 from alexnet.training.schedule import Schedule
 from stages import params, zoo_flags
 from tests.conftest import ROOT, one_line
@@ -102,7 +102,12 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         ("train", "crop_padding", value, "a whole number of pixels from 0 to 16")
         for value in (-1, 17, 2.0, "2", None, True)
     ),
+    *(("train", "crop_padding_mode", value, "constant or reflect") for value in ("black", "edge", 0, True, None)),
     *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
+    *(
+        ("train", "cutout_size", value, "a whole number of pixels from 0 to 32")
+        for value in (-1, 33, 12.0, "12", None, True)
+    ),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
     *(
@@ -128,7 +133,9 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "learning_rate", 1),
     ("train", "validation_images", 5000),
     ("train", "crop_padding", 0),
+    ("train", "crop_padding_mode", "reflect"),
     ("train", "flip", "alternating"),
+    ("train", "cutout_size", 32),
     ("train", "weight_init", "HeNormal"),
     ("train", "lr_schedule", "cosine"),
     ("train", "weight_decay", 0.0005),
@@ -390,7 +397,7 @@ def test_no_field_has_a_default_and_each_says_what_is_allowed(section: str) -> N
 
 def test_named_values_are_defined_only_in_the_library() -> None:
     code = Path(params.__file__).read_text(encoding="utf-8")
-    for choice in (DeviceTarget, ChosenAmpLevel, Flip, WeightInit, Schedule):
+    for choice in (DeviceTarget, ChosenAmpLevel, Flip, PaddingMode, WeightInit, Schedule):
         names = {name for name in get_args(choice) if name not in ("auto", "default", "random")}
         assert names
         assert not [name for name in names if f'"{name}"' in code]

@@ -110,7 +110,7 @@ def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
     small = {f"metrics/{name}.json" for name in ("data", "train", "timing", "eval", "per_class")}
     curves = {f"dvclive/plots/metrics/{name}.tsv" for name in CURVES}
     small |= curves | {"dvclive/metrics.json", "plots/confusion.csv"}
-    assert tracked == small | {"data/.gitignore", "models/.gitignore"}
+    assert tracked == small | {"data/.gitignore", "models/.gitignore", "plots/.gitignore"}
     assert run(original, "git", "status", "--short") == ""
 
 

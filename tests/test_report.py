@@ -31,7 +31,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
 OPTIONS += "--disable-component-update --disable-sync"
 PNG = {f"{name}.png" for name in ("loss", "accuracy", "learning_rate", "confusion", "per_class", "reliability")}
-PNG |= {"mistakes.png", "filters.png"}
+PNG |= {"augmented.png", "mistakes.png", "filters.png"}
 FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
@@ -68,6 +68,7 @@ def results(
         split=Split(rng.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8), labels),
         logits=logits,
         filters=rng.normal(size=(96, 3, 11, 11)).astype(np.float32),
+        augmented=rng.integers(0, 256, (2, 12 if images > 10 else 4, 3, 32, 32), dtype=np.uint8),
         curves=curves,
         train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567, "train_accuracy": 0.6543}
         | ({"validation_accuracy": 0.7} if validation else {}),
@@ -171,7 +172,7 @@ def test_the_page_in_a_browser(
         page.goto(address)
         page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert len(widths) == 7 + min(27, wrong)
+        assert len(widths) == 8 + min(27, wrong)
         assert min(widths) > 0
         assert page.evaluate("document.documentElement.scrollWidth") == width
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -337,6 +338,13 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     assert "Licence of the data" not in body
 
 
+def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:
+    page.goto((written["usual"] / "index.html").as_uri())
+    said = "12 images of the first training batch: each as it is stored, and below it as the network was given it."
+    assert page.locator(".augmented img").get_attribute("alt") == said
+    assert f"![{said}](augmented.png)" in (written["usual"] / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
 def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path], page: Page) -> None:
     page.goto((written["few wrong"] / "index.html").as_uri())
     given = CASES["few wrong"]
@@ -415,6 +423,18 @@ def test_filters_without_three_channels_are_refused(tmp_path: Path) -> None:
     one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
 
 
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 0, 3, 32, 32), np.uint8), np.zeros((3, 1, 3, 32, 32), np.uint8), np.zeros((2, 1, 3, 32, 32))],
+)
+def test_training_images_of_another_form_are_refused(images: NDArray[np.float64], tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        write_report(replace(results(), augmented=images), tmp_path / "report")
+    one_line(
+        caught, f"{images.dtype} of shape {images.shape}", "expected uint8 of shape (2, N, 3, 32, 32)", "train again"
+    )
+
+
 def test_class_rows() -> None:
     matrix = np.zeros((10, 11), np.int64)
     matrix[2] = [0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2]
@@ -460,6 +480,8 @@ def finished(workspace: Path) -> Path:
     (workspace / "predictions").mkdir()
     np.save(workspace / "predictions" / "logits.npy", given.logits)
     np.save(workspace / "predictions" / "filters.npy", given.filters)
+    (workspace / "plots").mkdir()
+    np.save(workspace / "plots" / "augmented.npy", given.augmented)
     metrics = {"data": given.data, "train": given.train, "eval": given.evaluation, "per_class": given.per_class}
     (workspace / "metrics").mkdir()
     for name, values in (metrics | {"timing": given.timing}).items():
@@ -547,6 +569,7 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
         ("predictions/logits.npy", b"PK\3\4" + bytes(99), "cannot read predictions/logits.npy"),
         ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
         ("predictions/filters.npy", None, "cannot read predictions/filters.npy"),
+        ("plots/augmented.npy", None, "cannot read plots/augmented.npy"),
     ],
 )
 def test_a_missing_or_broken_input_is_one_line(
