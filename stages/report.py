@@ -120,7 +120,7 @@ def read_array(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
-        if array.dtype.kind not in "fu":
+        if array.dtype.kind not in "fu":  # floating point, or bytes of images
             raise ValueError(f"it has the type {array.dtype}")
     except Exception as error:  # for damaged files, NumPy raises exceptions of any type
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; run dvc repro first") from None
