@@ -3,16 +3,20 @@
 # make repro                    run the pipeline as params.yaml says: on CIFAR-10 by default
 # make recipe NAME=five-minutes run one of recipes/ as an experiment
 # make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown
-#                               run a recipe once for each seed, and print means and standard deviations
-# make compare                  print the table of experiments; with ALL=1, those of older commits too
+#                               run a recipe once for each seed, and print means and standard deviations; both take
+#                               SET="data.urls=[/path/to/archive.tar.gz] data.md5=null", values without spaces
+# make compare                  print the table of experiments; with ALL=1, those of older commits too;
+#                               with NAME="hour zoo", only these; with FIGURE=accuracy.svg, draw accuracy against cost
 # make test                     run the linter, the type checker and the tests
-# make fuzz MINUTES=20          test damaged inputs for this long
-# make chaos KILLS=100          kill the pipeline this often, on a tiny problem, and check that it recovers
+# make fuzz MINUTES=20          test damaged inputs for this long, and print a table
+# make chaos KILLS=100          stop the pipeline this often, on a tiny problem, check that it recovers, and print a
+#                               table; SEED=1 stops it at the same moments again
 # make bench                    measure how fast this machine is
 # make lock                     compile requirements*.txt from versions.txt and requirements*.in
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
 FORMAT ?= text
+SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
 .PHONY: setup demo recipe seeds compare test repro bench fuzz chaos lock
 
@@ -23,13 +27,13 @@ demo: .venv/run.stamp
 	@python -m tools demo
 
 recipe: .venv/run.stamp
-	@python -m tools recipe '$(NAME)'
+	@python -m tools recipe '$(NAME)' $(SETTINGS)
 
 seeds: .venv/run.stamp
-	@python -m tools seeds '$(NAME)' --format '$(FORMAT)' --seeds $(SEEDS)
+	@python -m tools seeds '$(NAME)' $(SETTINGS) --format '$(FORMAT)' --seeds $(SEEDS)
 
 compare: .venv/run.stamp
-	@python -m tools compare $(if $(ALL),--all-commits)
+	@python -m tools compare $(if $(ALL),--all-commits) $(if $(FIGURE),--figure '$(FIGURE)') $(NAME)
 
 test: .venv/dev.stamp
 	ruff check .
@@ -65,7 +69,7 @@ lock:
 	$(PYTHON) -m venv .venv
 
 # uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
-# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore, which takes 9 seconds instead of 3.
+# PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore.
 define install
 	if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi

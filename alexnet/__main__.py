@@ -22,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     request = StopRequest()
     request.listen()
     flags = parse(arguments)
-    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+    if sys.stdout is not None:  # it is when the shell closed it
+        cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
     module = importlib.import_module("alexnet.inference.predict")
     with exit_on_failure(), request.raising():
         module.predict(flags)

@@ -19,6 +19,8 @@ ZOO_BATCH_SIZE, ZOO_DROPOUT_RATE = 32, 0.5
 """The values of the model zoo, with which the input pipelines are measured whatever params.yaml has."""
 STEP_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
 """The recipe of the model zoo, with which the bare steps are measured."""
+AUGMENTATIONS = {"crop_padding_mode": "reflect", "flip": "alternating", "cutout_size": 12}
+"""All that `Batches` can do to an image."""
 PIPELINE_IMAGES = 50_000
 """The number of images for the input pipelines. MindSpore's `Cifar10Dataset` accepts no other."""
 
@@ -124,6 +126,7 @@ class Bench:
             ("zoo", f"zoo: crop, flip, resize to {plan.pipeline_size} px", {"image_size": plan.pipeline_size}),
             ("ours", "ours: crop, flip", {"dropout_rate": 0.0}),
             ("ours", "ours: crop, flip, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE}),
+            ("ours", "ours: every augmentation, dropout masks", {"dropout_rate": ZOO_DROPOUT_RATE} | AUGMENTATIONS),
         ):
             result = self._run(
                 "pipelines",

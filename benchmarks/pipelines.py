@@ -16,11 +16,17 @@ SHUFFLE_BUFFER = 1000
 """The zoo's `buffer_size`."""
 
 
-def ours(folder: str, batch_size: int, dropout_rate: float, batches: int, repetitions: int) -> dict[str, Any]:
-    """Read batches of our pipeline, which have dropout masks unless `dropout_rate` is 0."""
+def ours(
+    folder: str, batch_size: int, dropout_rate: float, batches: int, repetitions: int, **augmentations: Any
+) -> dict[str, Any]:
+    """Read batches of our pipeline, which have dropout masks unless `dropout_rate` is 0.
+
+    `augmentations` are arguments of Batches.
+    """
     split = cifar10.read(Path(folder), cifar10.TRAIN_FILES)
     epochs = 1_000_000  # never reached
-    pipeline = Batches(split, epochs, batch_size, dropout_rate, seed=1, dropout_shape=(DROPOUT_LAYERS, HIDDEN_UNITS))
+    dropout_shape = (DROPOUT_LAYERS, HIDDEN_UNITS)
+    pipeline = Batches(split, epochs, batch_size, dropout_rate, seed=1, dropout_shape=dropout_shape, **augmentations)
     return {"seconds": _read((pipeline[step] for step in count()), batches, repetitions)}
 
 

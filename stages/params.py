@@ -14,16 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
 from alexnet.model import registry
 from alexnet.runtime import choices
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
-from alexnet.training.batches import Flip
+from alexnet.training.batches import Flip, PaddingMode
 from alexnet.training.schedule import Schedule
 
 PATH = Path("params.yaml")
+MOST_CHARACTERS = 100_000
+"""How long params.yaml may be. The parser takes seconds for one of a megabyte."""
+MOST_LEVELS = 20
+"""How many lists and mappings may stand one in another: the parser takes minutes for thousands."""
+MOST_PROBLEMS = 20
+"""How many wrong keys and values are told at once."""
 
 
 def _allowed(text: str, **limits: Any) -> Any:
@@ -35,14 +42,19 @@ def _one_of(choice: Any) -> Any:
     return _allowed(f"{', '.join(others)} or {last}")
 
 
+def _image_count(least: int) -> Any:
+    text = f"a multiple of {NUM_CLASSES} from {least} to 10^7"
+    return _allowed(text, ge=least, le=10**7, multiple_of=NUM_CLASSES)
+
+
 AmpLevel = Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
 DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
 ImageSize = Annotated[int, _allowed("a whole number of pixels from 1 to 1024", ge=1, le=1024)]
 Kernels = Annotated[choices.ChosenKernels, _one_of(choices.ChosenKernels)]
-Positive = Annotated[int, _allowed("a whole number of at least 1", ge=1)]
+Positive = Annotated[int, _allowed("a whole number from 1 to 10^9", ge=1, le=10**9)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
 Switch = Annotated[bool, _allowed("true or false")]
-Threads = Annotated[Positive | Literal["auto"], _allowed("auto or a whole number of at least 1")]
+Threads = Annotated[Positive | Literal["auto"], _allowed("auto or a whole number from 1 to 10^9")]
 
 
 class _Section(BaseModel):
@@ -59,18 +71,8 @@ class Data(_Section):
     md5: Annotated[
         Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None, _allowed("32 lower-case hexadecimal digits, or null")
     ]
-    train_images: Annotated[
-        int,
-        _allowed(
-            f"a multiple of {NUM_CLASSES} of at least {NUM_CLASSES * len(TRAIN_FILES)}",
-            ge=NUM_CLASSES * len(TRAIN_FILES),
-            multiple_of=NUM_CLASSES,
-        ),
-    ]
-    test_images: Annotated[
-        int,
-        _allowed(f"a multiple of {NUM_CLASSES} of at least {NUM_CLASSES}", ge=NUM_CLASSES, multiple_of=NUM_CLASSES),
-    ]
+    train_images: Annotated[int, _image_count(NUM_CLASSES * len(TRAIN_FILES))]
+    test_images: Annotated[int, _image_count(NUM_CLASSES)]
 
 
 class Model(_Section):
@@ -99,7 +101,9 @@ class Train(_Section):
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
     crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
+    crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
+    cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     initial_weights: Annotated[
         Annotated[str, Field(min_length=1)] | None, _allowed("the path of a checkpoint, or null")
@@ -131,7 +135,7 @@ class Run(_Section):
     minimum_download_rate: Annotated[float, _allowed("a number of at least 0", ge=0)]
     dataset_sink_mode: Annotated[Switch | Literal["auto"], _allowed("auto, true or false")]
     log_steps: Positive
-    save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number of at least 1")]
+    save_checkpoint_steps: Annotated[Positive | Literal["epoch"], _allowed("epoch or a whole number from 1 to 10^9")]
     keep_checkpoint_max: Positive
     keep_state: Switch
 
@@ -156,7 +160,12 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
     """
     yaml = YAML(typ="safe")  # YAML 1.2, as in DVC: 1e-3 is a number, 010 is ten, and yes is a text
     try:
-        values = yaml.load(PATH.read_text(encoding="utf-8"))
+        with PATH.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+        _check_size(text, yaml)
+        values = yaml.load(text)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {PATH}: {error.strerror}; run this in the repository's folder") from None
     except MarkedYAMLError as error:  # its full message quotes the file, which may contain a password
@@ -176,7 +185,30 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise InputError("; ".join(dict.fromkeys(_line(details, overrides) for details in error.errors()))) from None
+        problems = error.errors()
+        told = dict.fromkeys(_line(details, overrides) for details in problems[:MOST_PROBLEMS])
+        if len(problems) > MOST_PROBLEMS:
+            told[f"and {len(problems) - MOST_PROBLEMS} more"] = None
+        raise InputError("; ".join(told)) from None
+
+
+def _check_size(text: str, yaml: YAML) -> None:
+    # Refuses what would take the parser long, or becomes far larger than it is written: an alias may stand for a list
+    # or a mapping with aliases in it, and so on.
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"{PATH} has more than {MOST_CHARACTERS} characters: shorten it")
+    levels, single = 0, set()
+    for event in yaml.parse(text):
+        levels += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if levels > MOST_LEVELS:
+            raise InputError(f"{PATH} has more than {MOST_LEVELS} lists and mappings one in another")
+        if isinstance(event, CollectionStartEvent):
+            single.discard(event.anchor)  # a name may be given again
+        elif isinstance(event, ScalarEvent):
+            single.add(event.anchor)
+        elif isinstance(event, AliasEvent) and event.anchor not in single:
+            line = event.start_mark.line + 1
+            raise InputError(f"{PATH} has in line {line} an alias of a list or a mapping: write it out")
 
 
 class _Shown(Repr):

@@ -13,6 +13,7 @@ TRAIN_METRICS = Path("metrics/train.json")
 TIMING = Path("metrics/timing.json")
 LIVE = Path("dvclive")
 CURVES = LIVE / "plots" / "metrics"
+AUGMENTED = Path("plots/augmented.npy")
 
 EVAL_METRICS = Path("metrics/eval.json")
 LOGITS = Path("predictions/logits.npy")

@@ -63,7 +63,7 @@ def _describe(folder: Path) -> str:
         training = f"{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}"
     except FileNotFoundError:
         training = "a training without identity.json"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         training = "a training whose identity.json is damaged"
     return f"{training}: {', '.join(names) or 'no state'}{', finished' if (folder / RESULT).exists() else ''}"
 

@@ -30,7 +30,7 @@ from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError, Stopped
-from alexnet.runtime.files import digest, write_json, write_text
+from alexnet.runtime.files import digest, replacing, write_json, write_text
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
@@ -43,6 +43,9 @@ from stages import params, paths
 
 CURVE_POINTS = 1000
 """The most points of a curve: enough for a plot, and few enough to be stored in git."""
+
+IMAGES_SHOWN = 12
+"""The most images of the first batch that are kept for the report."""
 
 log = logging.getLogger("alexnet.stages.train")
 
@@ -85,7 +88,9 @@ def train(
         dropout_rate=model.dropout_rate,
         seed=config.seed,
         crop_padding=config.crop_padding,
+        crop_padding_mode=config.crop_padding_mode,
         flip=config.flip,
+        cutout_size=config.cutout_size,
         rank=worker.rank,
         workers=worker.workers,
         dropout_shape=network.dropout_shape,
@@ -218,7 +223,7 @@ def write_outputs(
     code: str,
     generated: bool,
 ) -> None:
-    """Write the checkpoint and the metrics below the folder `outputs`.
+    """Write the checkpoint, the metrics and a few training images below the folder `outputs`.
 
     `resolved` has the parameters of the section train, with the values that were used in place of `auto`.
     """
@@ -228,6 +233,8 @@ def write_outputs(
     mark = {"generated": True} if generated else {}
     write_json(outputs / paths.TRAIN_METRICS, metrics(network, history, batches) | mark)
     write_json(outputs / paths.TIMING, timing(network, history, batches, resolved, code, save_seconds))
+    with replacing(outputs / paths.AUGMENTED) as new:  # here, so that the report shows what the network was given
+        np.save(new, np.stack([images[:IMAGES_SHOWN] for images in (batches.originals(0), batches[0].images)]))
     for name in ("loss", "accuracy"):  # without validation, these are empty, because `dvc plots` needs every file
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():

@@ -15,7 +15,7 @@ import pytest
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
-from tests import archives, workspaces
+from tests import archives, tables, workspaces
 from tests.networks import narrow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "test_benchmarks.py",
     "test_chaos.py",
     "test_kernels.py",
+    "test_loop.py",
 )
 """The files that take longest. They are started first, so that both test processes end at about the same time."""
 
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest."""
     order = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End `make fuzz` and `make chaos` with their table."""
+    for line in tables.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alexnet.cifar10 import Split
+from alexnet.cifar10 import MEAN, STD, Split
 from alexnet.runtime.errors import InputError
-from alexnet.training.batches import Batch, Batches, augment, hold_out
+from alexnet.training.batches import Batch, Batches, Flip, PaddingMode, augment, cutout, hold_out
 from tests.conftest import one_line
 
 IMAGES = 22
@@ -31,7 +33,9 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, padding: int) -> NDArray[np.uint8]:
+def augment_by_loops(
+    images: NDArray[np.uint8], rng: np.random.Generator, padding: int, mode: PaddingMode
+) -> NDArray[np.uint8]:
     count, channels, height, width = images.shape
     tops, lefts = rng.integers(0, 2 * padding + 1, (2, count))
     flips = rng.random(count) < 0.5
@@ -41,20 +45,61 @@ def augment_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, paddin
             for x in range(width):
                 from_y = y + tops[i] - padding
                 from_x = (width - 1 - x if flips[i] else x) + lefts[i] - padding
+                if mode == "reflect":
+                    from_y = -from_y if from_y < 0 else 2 * (height - 1) - from_y if from_y >= height else from_y
+                    from_x = -from_x if from_x < 0 else 2 * (width - 1) - from_x if from_x >= width else from_x
                 if 0 <= from_y < height and 0 <= from_x < width:
                     for channel in range(channels):
                         result[i, channel, y, x] = images[i, channel, from_y, from_x]
     return result
 
 
-@pytest.mark.parametrize(("shape", "padding"), [((12, 3, 32, 32), 4), ((5, 2, 6, 9), 2), ((5, 2, 6, 9), 0)])
-def test_augment_crops_and_flips_as_plain_loops_do(shape: tuple[int, ...], padding: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((12, 3, 32, 32), 4), ((9, 2, 6, 9), 5), ((5, 2, 6, 9), 2), ((5, 2, 6, 9), 0)]
+)
+@pytest.mark.parametrize("mode", get_args(PaddingMode))
+def test_augment_crops_and_flips_as_plain_loops_do(mode: PaddingMode, shape: tuple[int, ...], padding: int) -> None:
     images = np.random.default_rng(3).integers(1, 256, shape, dtype=np.uint8)
     before = images.copy()
-    result = augment(images, np.random.default_rng(11), padding)
+    result = augment(images, np.random.default_rng(11), padding, crop_padding_mode=mode)
     assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding))
+    np.testing.assert_array_equal(result, augment_by_loops(images, np.random.default_rng(11), padding, mode))
     np.testing.assert_array_equal(images, before)
+
+
+def cutout_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    count, channels, height, width = images.shape
+    centre_ys = rng.integers(0, height, count)
+    centre_xs = rng.integers(0, width, count)
+    result = images.copy()
+    for i in range(count):
+        for dy in range(size):
+            for dx in range(size):
+                y, x = centre_ys[i] - size // 2 + dy, centre_xs[i] - size // 2 + dx
+                if 0 <= y < height and 0 <= x < width:
+                    for channel in range(channels):
+                        result[i, channel, y, x] = (125, 123, 114)[channel]
+    return result
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 12, 32])
+@pytest.mark.parametrize("shape", [(12, 3, 32, 32), (5, 3, 6, 9)])
+def test_cutout_makes_the_holes_that_plain_loops_do(shape: tuple[int, ...], size: int) -> None:
+    images = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+    before = images.copy()
+    result = cutout(images, np.random.default_rng(11), size)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, cutout_by_loops(images, np.random.default_rng(11), size))
+    np.testing.assert_array_equal(images, before)
+
+
+def test_a_holes_centre_is_each_pixel_equally_often_and_its_colour_normalises_to_nothing() -> None:
+    holes = cutout(np.zeros((20_000, 3, 4, 5), np.uint8), np.random.default_rng(0), 1)
+    hits = (holes[:, 0] > 0).sum(axis=0)
+    assert hits.sum() == 20_000
+    assert hits.min() > 850  # 1,000 expected, standard deviation 31
+    normalised = (holes.max(axis=(0, 2, 3)) / 255 - MEAN) / STD
+    np.testing.assert_allclose(normalised, 0, atol=0.5 / 255 / min(STD))
 
 
 def test_augment_makes_every_crop_and_flip_equally_often() -> None:
@@ -115,6 +160,14 @@ def test_labels_stay_with_their_images() -> None:
         np.testing.assert_array_equal(images.max(axis=(1, 2, 3)), labels + 1)
 
 
+def test_the_originals_are_the_images_of_the_batch_before_augmentation() -> None:
+    split = Split(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8), np.arange(12, dtype=np.int32))
+    for worker in range(2):
+        data = Batches(split, 2, 4, 0, 1, rank=worker, workers=2, cutout_size=8)
+        for step in range(len(data)):
+            np.testing.assert_array_equal(data.originals(step), split.images[data[step].labels])
+
+
 def test_shapes_and_types() -> None:
     images, labels, keep = batches()[0]
     assert (images.shape, images.dtype) == ((4, 3, 32, 32), np.uint8)
@@ -167,6 +220,35 @@ def test_crops_use_the_given_padding(crop_padding: int) -> None:
     black = (images == 0).all(axis=1)
     assert black.all(axis=2).sum(axis=1).max() == crop_padding
     assert black.all(axis=1).sum(axis=1).max() == crop_padding
+
+
+def test_reflection_adds_no_black_and_changes_no_other_choice() -> None:
+    split = Split(np.random.default_rng(0).integers(1, 256, (40, 3, 32, 32), np.uint8), np.arange(40, dtype=np.int32))
+    black, reflected = (Batches(split, 1, 40, 0, 1, 8, mode)[0] for mode in get_args(PaddingMode))
+    assert reflected.images.all()
+    assert not black.images.all()
+    np.testing.assert_array_equal(reflected.images[black.images > 0], black.images[black.images > 0])
+
+
+def test_a_reflection_wider_than_the_image_is_refused() -> None:
+    Batches(numbered(), 1, 4, 0, 1, 31, "reflect")
+    Batches(numbered(), 1, 4, 0, 1, 32, "constant")
+    with pytest.raises(InputError) as caught:
+        Batches(numbered(), 1, 4, 0, 1, 32, "reflect")
+    one_line(caught, "crop_padding is 32, expected at most 31 to reflect")
+
+
+@pytest.mark.parametrize("flip", get_args(Flip))
+def test_cutout_is_the_last_augmentation_and_changes_no_other_choice(flip: Flip) -> None:
+    split = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.arange(40, dtype=np.int32))
+    without, small, whole = (Batches(split, 2, 40, 0, 1, flip=flip, cutout_size=size)[1].images for size in (0, 12, 32))
+    colour = np.array((125, 123, 114))[:, None, None]
+    hole = (small == colour).all(axis=1)
+    assert hole.sum(axis=(1, 2)).max() == 12 * 12
+    assert len(np.unique(hole.reshape(40, -1), axis=0)) > 30, "each image has a hole of its own"
+    left = np.broadcast_to(~hole[:, None], small.shape)
+    np.testing.assert_array_equal(small[left], without[left])
+    assert (whole[:, :, 15, 15] == colour[:, 0, 0]).all(), "wherever its centre is, it reaches the middle"
 
 
 def test_alternating_flips_mirror_every_image_in_every_other_epoch() -> None:

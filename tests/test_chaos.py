@@ -1,17 +1,22 @@
-"""`dvc repro` killed at random moments, by a random signal to a random process, has the bytes of a run left alone.
+"""`dvc repro` stopped at random moments, again and again, ends with the bytes of a run left alone.
 
-The normal suite kills two trainings; `make chaos KILLS=100` kills the whole pipeline so often.
+A random signal to a random process stops it, or a disk that is full for a while. The normal suite stops two trainings;
+`make chaos KILLS=100` stops the whole pipeline so often and ends with a table. SEED=N repeats what a run with that seed
+did; the moments are then the same, but not what the processes are at by then.
 """
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -19,6 +24,7 @@ import pytest
 from alexnet.kernels import onednn
 from alexnet.runtime.processes import alive
 from tests import workspaces
+from tests.tables import tally
 from tests.trainings import HOLD_TIMES, duplicate, without_times
 from tests.workspaces import change, run, wait_until
 
@@ -26,6 +32,10 @@ KILLS = int(os.environ.get("KILLS", 0))
 REPRO = ("dvc", "repro") if KILLS else ("dvc", "repro", "train")
 OUTPUTS = ("data", "dvclive", "metrics", "models", "plots", "predictions")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+TARGETS = ("group", "DVC", "stage")
+SHARE_OF_FULL_DISKS = 0.2
+FULL_SECONDS = 8
+"""The longest time for which the disk is full."""
 MOST_KILLS_OF_A_RUN = 5
 
 
@@ -38,22 +48,48 @@ def result(folder: Path) -> dict[str, Any]:
     return {"lock": lock} | {name: digest for name, digest in digests.items() if name not in HOLD_TIMES}
 
 
-def kill(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> str:
-    """Send a signal to the process group, to DVC or to the running stage; return a description of it."""
-    number, whom = chance.choice(SIGNALS), chance.choice(("group", "DVC", "stage"))
+def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str, str]:
+    """Stop DVC in one of the ways; return which, and what was running then. Two empty texts: it had ended."""
+    full, number, target = chance.random() < SHARE_OF_FULL_DISKS, chance.choice(SIGNALS), chance.choice(TARGETS)
+    full_seconds = chance.uniform(0, FULL_SECONDS)
     try:
-        below = psutil.Process(dvc.pid).children(recursive=True)
-        stages = [process for process in below if "stages" in process.cmdline() and process.name() != "sh"]
-        running = stages[0].cmdline()[-1] if stages else "between stages"
-        if whom == "group":
+        stages = [process for process in processes_of(dvc) if {"python", "stages"} <= set(process.cmdline())]
+        running = stages[0].cmdline()[-1] if stages else "no stage"
+        if full:
+            fill_disk(dvc, full_seconds)
+            return "disk full for a while", running
+        if target == "group":
             os.killpg(dvc.pid, number)
-        elif whom == "stage" and stages:
+        elif target == "stage" and stages:
             stages[0].send_signal(number)
         else:
+            target = "DVC"
             dvc.send_signal(number)
     except (psutil.Error, ProcessLookupError):
-        return "nothing, for it had ended"
-    return f"{number.name} to {whom}, {running}"
+        return "", ""
+    return f"{number.name} to {target}", running
+
+
+def fill_disk(dvc: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Have no process below DVC write more to any file, as on a full disk, and after some time have them write again.
+
+    What they start meanwhile has the limit as well. It needs no rights, and to whoever writes, only the error's name is
+    another than on a full disk.
+    """
+    for limit in (0, resource.RLIM_INFINITY):
+        for process in processes_of(dvc):
+            with suppress(psutil.NoSuchProcess):
+                process.rlimit(psutil.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        if limit == 0:
+            with suppress(subprocess.TimeoutExpired):
+                dvc.wait(seconds)
+
+
+def processes_of(dvc: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    if dvc.poll() is not None:
+        return []
+    process = psutil.Process(dvc.pid)
+    return [process, *process.children(recursive=True)]
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
@@ -76,8 +112,19 @@ def repository(module_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[IO[bytes]]:
+    """Where DVC prints to: a process that the full disk does not concern writes it to a file."""
+    with (
+        (tmp_path / "log").open("wb") as file,
+        subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=file, start_new_session=True) as writer,
+    ):
+        assert writer.stdin is not None
+        yield writer.stdin
+
+
 @pytest.mark.parametrize("kernels", ["onednn", "mindspore"])
-def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path, log: IO[bytes]) -> None:
     if kernels == "onednn" and not onednn.available():
         pytest.skip("oneDNN is not installed")
     change(repository, train={"kernels": kernels})
@@ -85,31 +132,46 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     alone = duplicate(repository, tmp_path / "alone")  # each has its own .dvc/cache
     run(alone, *REPRO)
     expected, seconds = result(alone), time.monotonic() - start
-    seed = time.time_ns() if KILLS else 1
+    seed = int(os.environ.get("SEED", time.time_ns() if KILLS else 1))
+    print(f"SEED={seed}", flush=True)
     chance = random.Random(seed)  # noqa: S311  # no secret
-    events = [f"seed {seed}"]
     kills = 0
     while kills < max(1, KILLS // 2):
-        folder = duplicate(repository, tmp_path / "killed")
+        folder = duplicate(repository, tmp_path / "stopped")
+        done: list[str] = []
         for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
-            with (tmp_path / "log").open("wb") as log:
-                dvc = subprocess.Popen(
-                    REPRO,
-                    cwd=folder,
-                    env=workspaces.environment(),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            try:
-                dvc.wait(chance.uniform(0, seconds))
+            attack, running = repro_disturbed(folder, log, chance, seconds)
+            if not attack:
                 break
-            except subprocess.TimeoutExpired:
-                events.append(kill(dvc, chance))
-                kills += 1
-                dvc.wait(300)
-        print(*events[-6:], sep="; ", flush=True)
-        run(folder, *REPRO)
-        assert result(folder) == expected, events
-        wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
+            done.append(attack)
+            kills += 1
+            print(f"{kernels} {kills}: {attack}, {running}", flush=True)
+        outcome = "bad"
+        try:
+            run(folder, *REPRO)
+            assert result(folder) == expected, done
+            wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
+            outcome = "same bytes"
+        finally:
+            for attack in done:
+                tally(f"{kernels}, {attack}", outcome)
         shutil.rmtree(folder)
+
+
+def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds: float) -> tuple[str, str]:
+    """Run DVC, stop it after a random time, and return how and at what; two empty texts when it had ended by then."""
+    dvc = subprocess.Popen(
+        REPRO,
+        cwd=folder,
+        env=workspaces.environment(),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        dvc.wait(chance.uniform(0, seconds))
+    except subprocess.TimeoutExpired:
+        disturbed = disturb(dvc, chance)
+        dvc.wait(300)
+        return disturbed
+    return "", ""

@@ -1,4 +1,5 @@
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from alexnet.cifar10 import CLASS_NAMES
 from alexnet.evaluation.calibration import measure_calibration
 from alexnet.report import charts
-from alexnet.report.charts import DARK, FILTER_SCALE, LIGHT, Theme
+from alexnet.report.charts import DARK, FILTER_SCALE, LIGHT, Theme, Trainings
 from alexnet.report.curves import Curve
 from tests import workspaces
 
@@ -21,6 +22,11 @@ MATRIX = RNG.integers(0, 100, (10, 10))
 CURVE = Curve(np.arange(1, 201), RNG.random(200))
 CALIBRATION = measure_calibration(RNG.dirichlet(np.ones(10), 50), RNG.integers(0, 10, 50))
 IMAGES = RNG.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
+TRAININGS = [
+    Trainings("short", 0.05, [0.75, 0.77]),
+    Trainings("long", 2.5, [0.9]),
+    Trainings("theirs", 9.86, [0.8832, 0.88512], quoted=True),
+]
 WEIGHTS = RNG.normal(size=(96, 3, 11, 11)).astype(np.float32)
 
 DRAWN: dict[str, Callable[[Theme], bytes]] = {
@@ -30,6 +36,7 @@ DRAWN: dict[str, Callable[[Theme], bytes]] = {
     "reliability": lambda theme: charts.reliability(CALIBRATION, theme),
     "captioned": lambda theme: charts.captioned(IMAGES, [f"a\nb {i}" for i in range(7)], "Title", theme),
     "filters": lambda theme: charts.filters(WEIGHTS, theme),
+    "pairs": lambda theme: charts.pairs(IMAGES, IMAGES[::-1], ("above", "below"), theme),
 }
 
 
@@ -69,7 +76,7 @@ def test_the_background_is_that_of_the_theme(name: str) -> None:
         assert behind.mean() > 0.1
 
 
-@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"captioned", "filters"}))
+@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"captioned", "filters", "pairs"}))
 @pytest.mark.parametrize("colour", ["foreground", "muted", "grid", "accent"])
 def test_every_colour_is_used(name: str, colour: str) -> None:
     if (name, colour) == ("confusion", "grid"):
@@ -80,6 +87,44 @@ def test_every_colour_is_used(name: str, colour: str) -> None:
 def test_pyplot_and_its_window_systems_are_left_alone() -> None:
     code = "import alexnet.report.page, sys; print('matplotlib.pyplot' in sys.modules)"
     assert workspaces.run(workspaces.ROOT, "python", "-c", code) == "False\n"
+
+
+def test_captions_have_mean_and_deviation_and_quoted_figures_their_digits() -> None:
+    assert [given.caption for given in TRAININGS] == [
+        "short: 0.760 ± 0.014",
+        "long: 0.900",
+        "theirs: 0.8832, 0.88512",
+    ]
+
+
+def marks(svg: bytes) -> list[tuple[float, float, str]]:
+    """The place and the style of each mark of a drawn training, and of its entry in the legend."""
+    found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="([^"]*var\(--(?:accent|second)\))', svg.decode())
+    return [(float(x), float(y), style) for x, y, style in found]
+
+
+def test_accuracy_is_drawn_against_the_logarithm_of_the_cost() -> None:
+    svg = charts.accuracy_by_cost(TRAININGS)
+    found = marks(svg)
+    assert ["second" in style for *_, style in found] == 3 * [False] + 2 * [True] + [False, False, True]
+    across, up = np.array([(x, -y) for x, y, _ in found[:5]]).T
+    costs, accuracies = np.log([0.05, 0.05, 2.5, 9.86, 9.86]), [0.75, 0.77, 0.9, 0.8832, 0.88512]
+    for places, values in ((across, costs), (up, accuracies)):
+        slope, start = np.polyfit(values, places, 1)
+        np.testing.assert_allclose(start + slope * np.asarray(values), places, atol=0.01)
+        assert slope > 0
+    assert charts.accuracy_by_cost(TRAININGS) == svg
+
+
+def test_a_figure_has_the_colours_of_both_modes_and_no_others() -> None:
+    svg = charts.accuracy_by_cost(TRAININGS).decode()
+    style, drawn = re.split("</style>", svg, maxsplit=1)
+    for name, dark in vars(DARK).items():
+        light = getattr(LIGHT, name)
+        assert style.index(f"--{name}: {light}") < style.index("prefers-color-scheme: dark") < style.index(dark)
+        assert f": {light}; " in drawn
+    plain = re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})(?!; (?:fill|stroke): var)", drawn)
+    assert not plain
 
 
 def test_curves_show_what_they_are_given() -> None:
@@ -114,6 +159,21 @@ def test_any_number_of_images_is_drawn(count: int) -> None:
     assert found.shape[0] == 100 + 300 * max(1, -(-count // 9))
     black = (found == 0).all(axis=-1).mean()
     assert black == pytest.approx(count * 183**2 / np.prod(found.shape[:2]), rel=0.1)
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (6, 1), (7, 2), (12, 2)])
+def test_each_image_stands_above_its_pair(count: int, rows: int) -> None:
+    above, below = (np.zeros((count, 3, 32, 32), np.uint8) for _ in range(2))
+    above[:, 0], below[:, 2] = 255, 255
+    found = pixels(charts.pairs(above, below, ("", ""), LIGHT))
+    red, blue = (np.isclose(found, colour, atol=0.003).all(axis=-1) for colour in ((1, 0, 0), (0, 0, 1)))
+    for image in (red, blue):
+        starts = np.diff(image.astype(int), axis=0) == 1
+        assert starts.sum(axis=0).max() == rows
+    assert red.sum() == pytest.approx(blue.sum(), rel=0.05)
+    first = np.argwhere(red)[0]
+    assert blue[first[0] :, first[1]].any(), "below it"
+    assert np.argwhere(blue)[0][0] > first[0]
 
 
 def test_filters_are_in_order_and_scaled_about_mid_grey() -> None:

@@ -118,6 +118,16 @@ def test_a_checkpoint_without_a_name_holds_alexnet(network: Any, tmp_path: Path)
     load_weights(loaded, path)
 
 
+@pytest.mark.parametrize("outputs", [1, 9, 1001])
+def test_a_checkpoint_of_the_zoo_with_another_number_of_classes_is_refused(
+    outputs: int, network: Any, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.ckpt", of(network) | {"fc3.bias": np.zeros((outputs, 1), np.float32)})
+    with pytest.raises(InputError) as caught:
+        load_network(path, 67, 99)
+    one_line(caught, f"{path} was trained with num_classes {outputs}, expected a whole number from 10 to 1000")
+
+
 @pytest.mark.parametrize("name", ["resnet", "alexnet.__init__", "../alexnet", ""])
 def test_a_checkpoint_of_an_unknown_network_is_refused(name: str, network: Any, tmp_path: Path) -> None:
     stored = {"settings.name": np.frombuffer(name.encode(), np.uint8)} if name else {"settings.name": np.array(3)}
@@ -173,6 +183,10 @@ def test_an_image_size_that_contradicts_the_checkpoint_is_refused(
     ("changes", "part"),
     [
         ({"settings.depth": np.array(9)}, "depth"),
+        ({"settings.a\n\x1b": np.array(9)}, r"'a\n\x1b'"),
+        ({"settings.name": np.frombuffer(b"a\n\x1b", np.uint8)}, r"network a\n\x1b, expected"),
+        ({"settings.image_width": np.frombuffer(b"a\n\x1b", np.uint8)}, r"image_width a\n\x1b, expected"),
+        *(({f"settings.{name}": np.array(-1)}, f"{name} is no setting") for name in ("seed", "weight_init", "kernels")),
         ({"settings.image_width": np.array([9, 9])}, "image_width"),
         ({"settings.image_width": np.array(227)}, "fc1.weight"),
         ({"settings.num_classes": np.array(12)}, "fc3.weight"),

@@ -56,7 +56,7 @@ def test_a_wrong_parameter_is_one_line_before_any_work(stage: str, small: Path, 
     assert result.stderr.startswith("ERROR: ")
     assert "train.epochs is 3" in result.stderr
     assert "(did you mean epoch_size?)" in result.stderr
-    assert "evaluate.batch_size is 0, expected a whole number of at least 1" in result.stderr
+    assert "evaluate.batch_size is 0, expected a whole number from 1 to 10^9" in result.stderr
     assert files_of(small) == before
 
 

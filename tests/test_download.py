@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -20,8 +21,10 @@ from alexnet.archive import download as library
 from alexnet.archive.download import download
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
+from stages import download as stage
 from tests import archives
-from tests.conftest import one_line
+from tests.conftest import ROOT, one_line
+from tests.workspaces import change
 
 
 def _packed(seed: int) -> bytes:
@@ -335,7 +338,7 @@ def test_a_wrong_md5_is_downloaded_once(server: _Server, get: Get) -> None:
         ("page.html", "not a .tar.gz"),
         ("no-length-cut", "cut short"),
         ("empty", "the server answered 204 No Content"),
-        ("encoded", "sends more than|not a .tar.gz"),
+        ("encoded", "sends more than the|not a .tar.gz"),
     ],
 )
 def test_a_file_that_is_not_an_archive_fails_without_an_md5_too(
@@ -352,13 +355,41 @@ def test_a_file_that_is_not_an_archive_fails(root: Path, get: Get, lines: Lines)
     os.mkfifo(root / "pipe")
     assert is_whole(get("page.html", "pipe", "sub/good.tar.gz", md5=None))
     assert "not a .tar.gz" in lines()[0]
-    assert lines()[1] == "pipe: is a named pipe, expected a file"
+    assert lines()[1] == "pipe: is a named pipe or a device, expected a file"
+
+
+def test_a_file_that_is_too_large_is_not_copied(root: Path, get: Get, lines: Lines) -> None:
+    with (root / "large.tar.gz").open("wb") as file:
+        file.truncate(10**12)
+    assert is_whole(get("large.tar.gz", "/dev/zero", "sub/good.tar.gz"))
+    assert re.match(r"large.tar.gz: has 1000000000000 bytes, more than the \d+ bytes that", lines()[0])
+    assert lines()[1] == "/dev/zero: is a named pipe or a device, expected a file"
 
 
 def test_an_endless_response_is_cut_off(server: _Server, get: Get, lines: Lines) -> None:
     assert is_whole(get(f"{server.url}/endless", f"{server.url}/good"))
-    assert re.search("/endless: sends more than [0-9]+ bytes", lines()[0])
+    assert re.search("/endless: sends more than the [0-9]+ bytes", lines()[0])
     assert server.sent < 20_000_000, "what is on its way in buffers included"
+
+
+@pytest.mark.parametrize("name", ["encoded", "endless"])
+def test_what_is_too_large_fills_no_disk(name: str, server: _Server, get: Get) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good", md5=None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_the_stage_takes_the_minimum_rate_from_the_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(stage, "download", lambda *arguments: taken.extend(arguments))
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    change(tmp_path, run={"minimum_download_rate": 31415})
+    monkeypatch.chdir(tmp_path)
+    stage.main()
+    assert taken[-1] == 31415
 
 
 @pytest.mark.parametrize("name", ["slow", "slow-headers"])

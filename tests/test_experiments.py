@@ -1,7 +1,9 @@
 """The commands that run experiments and compare them, in a folder whose path has a space and letters beyond ASCII."""
 
 import json
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -12,7 +14,7 @@ import yaml
 
 from tests import workspaces
 from tests.workspaces import environment, run
-from tools import seeds
+from tools import compare, figure, seeds
 
 TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
@@ -84,7 +86,8 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
 
 
 def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
-    changes = ("-S", "train.epoch_size=2", "-S", "train.learning_rate=0.05")
+    values = ("data.urls=[archive.tar.gz]", "data.md5=null", "train.epoch_size=2", "train.learning_rate=0.05")
+    changes = [part for value in values for part in ("-S", value)]
     output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *changes)
     found = measured(project, "other")
     assert (found["train"]["epochs"], found["params"]["train"]["learning_rate"]) == (2, 0.05)
@@ -107,9 +110,22 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
         (number for number in range(row + 1, len(table)) if table[number].strip().startswith("demo")), None
     )
     shown = "".join("".join(table[row:following]).split())
-    for value in ("train.learning_rate=0.05", 'data.urls=["generated"]'):
-        assert value in shown
-    assert "train.epoch_size" not in shown, "the commit's params.yaml has two epochs as well"
+    assert "train.learning_rate=0.05" in shown
+    for value in ("train.epoch_size", "data.urls"):
+        assert value not in shown, "the commit's params.yaml has that archive and two epochs as well"
+    assert 'data.urls=["generated"]' in "".join("".join(table).split()), "the demo's"
+
+    drawing = ("python", "-m", "tools", "compare", "--figure", "accuracy.svg")
+    output = run(project, *drawing)
+    assert output.splitlines()[-1] == "accuracy.svg: accuracy against cost of other", "the demo has generated images"
+    assert "<svg" in (project / "accuracy.svg").read_text(encoding="utf-8")
+    (project / "accuracy.svg").unlink()
+    output = run(project, *drawing, "demo", code=2)
+    assert output.splitlines()[-1].startswith("ERROR: there is nothing to draw: no experiment here has an accuracy")
+    assert "other" not in output
+    assert not (project / "accuracy.svg").exists()
+    output = run(project, *drawing, "demo", "nobody", code=2)
+    assert output.splitlines() == ["ERROR: there is no experiment nobody; `make compare ALL=1` shows all there are"]
 
 
 def test_seeds(project: Path) -> None:
@@ -151,6 +167,40 @@ def test_seeds(project: Path) -> None:
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
 
 
+def interrupted(folder: Path, *command: str, at: str) -> str:
+    """Start a command and press Ctrl-C when it prints a text; return what it printed to its end."""
+    process = workspaces.start(folder, *command)
+    assert process.stdout
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if at in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode not in (0, None), "".join(printed) + rest
+    return "".join(printed) + rest
+
+
+def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: Path) -> None:
+    command = ("python", "-m", "tools", "seeds", "demo", "-S", "train.epoch_size=40", "--seeds", "11", "12")
+    output = interrupted(project, *command, at="epoch: 3 step: 1,")
+    assert "the same command resumes from there" in output
+    output = interrupted(project, *command, at="epoch: 10 step: 1,")
+    assert "resuming after epoch" in output
+    for noise in ("Traceback", "demo-seed-12"):
+        assert noise not in output
+    references = ("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps")
+    assert "demo-seed-11" not in run(project, *references)
+    assert run(project, "git", "status", "--short") == ""
+
+    output = run(project, *command)
+    assert "resuming after epoch 1" in output, "10 or a little later"
+    assert {"demo-seed-11", "demo-seed-12"} <= set(run(project, *references).split())
+    assert measured(project, "demo-seed-11")["train"]["steps"] == 200
+    assert "Running stage" not in run(project, *command)
+
+
 def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
@@ -165,6 +215,67 @@ def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -
     everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
     assert "  demo " in everything
     assert "older" not in everything
+
+
+def shown(
+    name: str | None,
+    accuracy: float | None,
+    seed: int = 1,
+    pflop: float = 1.5,
+    rate: float = 0.02,
+    mark: bool = False,
+    mirror: bool = False,
+) -> Any:
+    """An experiment as `dvc exp show --json` has it."""
+    evaluation = {} if accuracy is None else {"accuracy": accuracy} | ({"generated": True} if mark else {})
+    files = {"metrics/eval.json": {"data": evaluation}, "metrics/train.json": {"data": {"pflop": pflop}}}
+    train = {"seed": seed, "learning_rate": rate}
+    parameters = {"params.yaml": {"data": {"train": train, "evaluate": {"mirror": mirror}}}}
+    return {"revs": [{"rev": "0123456789", "name": name, "data": {"metrics": files, "params": parameters}}]}
+
+
+EXPERIMENTS: list[dict[str, Any]] = [
+    {"rev": "workspace", "name": None, "data": None, "experiments": None},
+    {
+        "rev": "a" * 40,
+        "name": "main",
+        "data": None,
+        "experiments": [
+            shown("hour-seed-1", 0.88),
+            shown("hour-seed-2", 0.89, seed=2),
+            shown("hour", 0.88),
+            shown("hour-seed-3", 0.5, seed=3, rate=0.1),
+            shown("slower", 0.7, pflop=0.5),
+            shown(None, 0.6),
+            shown("demo", 1.0, mark=True),
+            shown("mirrored", 0.9, mirror=True),
+            shown("unfinished", None),
+            {"revs": [{"rev": "89", "name": "queued", "data": None}]},
+        ],
+    },
+    {"rev": "b" * 40, "name": None, "data": None, "experiments": [shown("hour-seed-1", 0.8)]},
+]
+
+
+def test_what_is_drawn_of_the_experiments() -> None:
+    assert [tuple(given) for given in figure.trainings(EXPERIMENTS)] == [
+        ("hour", 1.5, [0.88, 0.89], False),
+        ("hour", 1.5, [0.5], False),
+        ("slower", 0.5, [0.7], False),
+        ("0123456", 1.5, [0.6], False),
+        ("hour", 1.5, [0.8], False),
+    ]
+
+
+def test_experiments_are_chosen_by_name_or_by_recipe() -> None:
+    assert compare.chosen(EXPERIMENTS, []) == EXPERIMENTS
+    names = [
+        [experiment["revs"][0]["name"] for experiment in commit["experiments"]]
+        for commit in compare.chosen(EXPERIMENTS, ["hour", "queued"])
+    ]
+    assert names == [["hour-seed-1", "hour-seed-2", "hour", "hour-seed-3", "queued"], ["hour-seed-1"]]
+    (commit,) = compare.chosen(EXPERIMENTS, ["hour-seed-2"])
+    assert len(commit["experiments"]) == 1
 
 
 def test_dvcs_own_command_works_with_its_cache_in_a_path_of_ascii(project: Path, tmp_path: Path) -> None:

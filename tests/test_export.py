@@ -154,5 +154,5 @@ def test_a_network_too_large_for_one_file_is_refused(
     size = sum(4 * parameter.size for parameter in network.get_parameters())
     with pytest.raises(InputError) as caught:
         write(Classifier(network), tmp_path / "a")
-    one_line(caught, f"parameters take {size} bytes", "at most 100000", "image_height")
+    one_line(caught, f"parameters have {size} bytes", "at most 100000", "image_height")
     assert not list(tmp_path.iterdir())

@@ -22,3 +22,13 @@ def test_other_errors_are_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError) as caught, replacing(tmp_path / "a"):
         raise ConnectionError("no file has to do with it")
     assert caught.value.filename is None
+
+
+@pytest.mark.parametrize(("words", "told"), [("Unable to allocate 9 TiB", "9 TiB"), ("", "a smaller batch_size")])
+def test_too_little_memory_is_told_in_one_line(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, exit_on_failure():
+        raise MemoryError(*[words] * bool(words))
+    assert caught.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR: there is too little memory: ")
+    assert told in line

@@ -52,16 +52,27 @@ def commands(*arguments: str) -> list[str]:
     return run(ROOT, "make", "--dry-run", *stamps, *arguments).splitlines()
 
 
+def words(*arguments: str) -> str:
+    """Return the one command that make would run, with single spaces."""
+    (command,) = commands(*arguments)
+    return " ".join(command.split())
+
+
 def test_the_makefiles_targets_pass_on_their_variables() -> None:
     assert commands("demo") == ["python -m tools demo"]
-    assert commands("recipe", "NAME=zoo") == ["python -m tools recipe 'zoo'"]
-    assert commands("recipe") == ["python -m tools recipe ''"]
-    (seeds,) = commands("seeds", "NAME=hour", "SEEDS=1 2 3")
-    assert seeds == "python -m tools seeds 'hour' --format 'text' --seeds 1 2 3"
-    (seeds,) = commands("seeds", "NAME=hour", "SEEDS=4", "FORMAT=json")
-    assert seeds == "python -m tools seeds 'hour' --format 'json' --seeds 4"
-    assert commands("compare") == ["python -m tools compare "]
-    assert commands("compare", "ALL=1") == ["python -m tools compare --all-commits"]
+    settings = "SET=data.urls=[/a.tar.gz] data.md5=null"
+    given = "-S 'data.urls=[/a.tar.gz]' -S 'data.md5=null'"
+    assert words("recipe", "NAME=zoo") == "python -m tools recipe 'zoo'"
+    assert words("recipe") == "python -m tools recipe ''"
+    assert words("recipe", "NAME=zoo", settings) == f"python -m tools recipe 'zoo' {given}"
+    assert words("seeds", "NAME=hour", "SEEDS=1 2 3") == "python -m tools seeds 'hour' --format 'text' --seeds 1 2 3"
+    assert (
+        words("seeds", "NAME=hour", "SEEDS=4", "FORMAT=json", settings)
+        == f"python -m tools seeds 'hour' {given} --format 'json' --seeds 4"
+    )
+    assert words("compare") == "python -m tools compare"
+    assert words("compare", "ALL=1") == "python -m tools compare --all-commits"
+    assert words("compare", "NAME=hour zoo", "FIGURE=a.svg") == "python -m tools compare --figure 'a.svg' hour zoo"
 
 
 @pytest.mark.parametrize("uv", [True, False])

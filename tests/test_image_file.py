@@ -1,24 +1,33 @@
 import io
 import os
+import resource
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Exif
 
 from alexnet.inference import image_file
-from alexnet.inference.image_file import open_image, read_image
+from alexnet.inference.image_file import open_image
 from alexnet.runtime.errors import InputError
 from tests.conftest import ROOT, one_line
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def read_image(file: io.BytesIO) -> NDArray[np.uint8]:
+    """Read the image in an open file."""
+    return image_file.read_image(file.getvalue())
 
 
 def encoded(image: Image.Image, encoding: str = "PNG", **options: Any) -> io.BytesIO:
@@ -202,7 +211,7 @@ def test_the_largest_images_take_less_than_256_mb(kind: str, tmp_path: Path) -> 
     code = f"from PIL import Image; path = {str(path)!r}; {LARGE[kind]}"
     subprocess.run([sys.executable, "-c", code], check=True)
     code = (
-        "import resource, sys; from alexnet.inference.image_file import open_image, read_image\n"
+        "import resource, sys; from alexnet.inference.image_file import open_image\n"
         "from PIL import Image, ImageCms; Image.init()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "assert open_image(sys.argv[1]).shape == (32, 32, 3)\n"
@@ -217,6 +226,60 @@ def test_a_large_transparent_image_is_averaged_on_white() -> None:
     image = Image.new("RGBA", (640, 640), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 320, 640))
     assert halves(read_image(encoded(image))) == [[0] * 3, [255] * 3]
+
+
+def jpeg(before: bytes = b"", passes: int = 1) -> bytes:
+    """A JPEG of 400x400 pixels in passes, with bytes after its first segment, and with its last pass so many times."""
+    data = encoded(PHOTO.resize((400, 400)), "JPEG", progressive=True).getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:20] + before + data[20:last] + passes * data[last:-2] + data[-2:]
+
+
+def gif_comment(parts: int) -> bytes:
+    data = encoded(PHOTO, "GIF").getvalue()
+    start = data.index(b"\x2c", 13 + 3 * 256)  # of the first frame, after the colours
+    return data[:start] + b"\x21\xfe" + parts * b"\1x" + b"\0" + data[start:]
+
+
+def png_chunks(count: int) -> bytes:
+    end = WHOLE["PNG"].index(b"IDAT") - 4
+    return (
+        WHOLE["PNG"][:end] + count * (bytes(4) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))) + WHOLE["PNG"][end:]
+    )
+
+
+BMP_HEADER = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54 + 1024, 40, 6000, 6000, 1, 8, 1, 0, 0, 0, 256, 0)
+MANY_PARTS: dict[str, Callable[[], bytes]] = {
+    "comments, JPEG": lambda: jpeg(10_000_000 * b"\xff\xfe\0\2"),
+    "junk, JPEG": lambda: jpeg(60_000_000 * b"x"),
+    "passes, JPEG": lambda: jpeg(passes=6000),
+    "chunks, PNG": lambda: png_chunks(5_000_000),
+    "a comment in pieces, GIF": lambda: gif_comment(30_000_000),
+    "a comment, PPM": lambda: b"P6\n#" + 60_000_000 * b"x" + b"\n2 2\n255\n" + bytes(12),
+    "digits, PPM": lambda: b"P3\n2000 2000\n255\n" + 12_000_000 * b"255 ",
+    "runs, BMP": lambda: BMP_HEADER + bytes(1024) + 15_000_000 * b"\1\0",
+    "empty rows, BMP": lambda: BMP_HEADER + bytes(1024) + 30_000_000 * b"\0\0",
+    "moves, BMP": lambda: BMP_HEADER + bytes(1024) + 15_000_000 * b"\0\2\0\0",
+}
+
+
+@pytest.mark.parametrize("kind", MANY_PARTS)
+def test_an_image_of_millions_of_parts_is_answered_or_refused_soon(kind: str) -> None:
+    data = MANY_PARTS[kind]()
+    assert len(data) < image_file.FILE_BYTES
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with suppress(InputError):
+        image_file.read_image(data)
+    assert time.monotonic() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10
+
+
+def test_a_photograph_in_passes_is_answered() -> None:
+    assert image_file.read_image(jpeg(b"\xff\xfe\0\2" * 1000)).shape == (32, 32, 3)
+
+
+def test_numbers_in_digits_are_read() -> None:
+    assert halves(image_file.read_image(b"P3\n2 1\n255\n255 0 0  255 0 0")) == [[255, 0, 0]] * 2
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from alexnet.runtime.processes import alive
 from stages import train
+from stages.states import _describe as describe
 from stages.states import main
 from tests import archives, workspaces
 from tests.trainings import TRAIN, duplicate, no_outputs, outputs, states, trainers, wait_for
@@ -254,7 +256,9 @@ def test_the_key_has_all_that_decides_the_result(kept: Path) -> None:
     (path,) = (kept / ".dvc" / "tmp" / "alexnet").glob("*/identity.json")
     identity = json.loads(path.read_text(encoding="utf-8"))
     assert set(identity) == {"data", "model", "train", "code", "packages"}
-    assert set(identity["train"]) >= {"device_target", "threads", "workers", "seed", "amp_level"}
+    given = yaml.safe_load((kept / "params.yaml").read_text(encoding="utf-8"))
+    for section in ("model", "train"):
+        assert set(identity[section]) == set(given[section])
     assert identity["train"]["device_target"] == "CPU"
     assert identity["train"]["threads"] == 1
     stages = yaml.safe_load((kept / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -426,6 +430,17 @@ def test_leftovers_are_one_line_each_and_cleared(
         assert shown.endswith(line + end)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in (tmp_path / ".dvc" / "tmp").iterdir()} <= {"alexnet", "exps"}
+
+
+def test_an_identity_of_endless_lists_is_damaged(tmp_path: Path) -> None:
+    for content in (b"[" * 1_000_000, b"\xff", b'{"model": [], "train": {}}', b"null"):
+        (tmp_path / "identity.json").write_bytes(content)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(1000)  # Python's own; MindSpore, which this process has, raises it
+        try:
+            assert describe(tmp_path) == "a training whose identity.json is damaged: no state"
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def test_a_lock_that_is_held_is_not_cleared(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from PIL import Image
 
 from tests import workspaces
 from tests.trainings import duplicate, without_times
@@ -109,7 +110,7 @@ def test_git_has_the_metrics_and_dvc_the_rest(original: Path) -> None:
     small = {f"metrics/{name}.json" for name in ("data", "train", "timing", "eval", "per_class")}
     curves = {f"dvclive/plots/metrics/{name}.tsv" for name in CURVES}
     small |= curves | {"dvclive/metrics.json", "plots/confusion.csv"}
-    assert tracked == small | {"data/.gitignore", "models/.gitignore"}
+    assert tracked == small | {"data/.gitignore", "models/.gitignore", "plots/.gitignore"}
     assert run(original, "git", "status", "--short") == ""
 
 
@@ -301,3 +302,20 @@ def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
     for part in ("data.urls", "generated"):
         assert part in line
     assert not (project / "data" / "cifar-10-binary.tar.gz").exists()
+
+
+def test_an_altered_checkpoint_is_refused_by_all_that_read_it(project: Path) -> None:
+    """The report reads what `evaluate` wrote."""
+    path = project / "models" / "alexnet.ckpt"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    Image.new("RGB", (32, 32)).save(project / "a.png")
+    before = {name: metrics(project, name) for name in ("eval", "per_class")}
+    for command in (("stages", "evaluate"), ("stages", "export"), ("alexnet", "predict", "a.png")):
+        output = run(project, "python", "-m", *command, code=2)
+        assert output.startswith("ERROR: models/alexnet.ckpt is damaged or was altered")
+        assert output.count("\n") == 1
+    assert {name: metrics(project, name) for name in before} == before
+    run(project, "dvc", "repro")
+    assert path.read_bytes() == whole, "DVC has restored it"

@@ -200,6 +200,18 @@ def test_a_model_of_the_zoo_and_a_pipe(folder: Path, expected: list[dict[str, fl
     assert result.stdout == line(f"/dev/fd/{pipe}", expected[0]) + "\n"
 
 
+def test_closed_standard_input_and_output_are_no_bug(folder: Path) -> None:
+    command = [sys.executable, "-m", "alexnet", "predict", "-", "0.png"]
+
+    def close() -> None:
+        for handle in (0, 1):
+            os.close(handle)
+
+    options: dict[str, Any] = {"cwd": folder, "env": workspaces.environment(), "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(command, preexec_fn=close, timeout=300, check=False, **options)
+    assert (done.returncode, done.stderr) == (2, "ERROR: -: cannot be read: standard input is closed\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from alexnet import cifar10
 from alexnet.cifar10 import CLASS_NAMES, Split
 from alexnet.model.alexnet_layers import training_pflop
+from alexnet.report import page as report_page
 from alexnet.report.charts import DARK, LIGHT
 from alexnet.report.curves import Curve
 from alexnet.report.page import ZOO_PFLOP, Results, class_rows, duration, probability, write_report
@@ -30,7 +31,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
 OPTIONS += "--disable-component-update --disable-sync"
 PNG = {f"{name}.png" for name in ("loss", "accuracy", "learning_rate", "confusion", "per_class", "reliability")}
-PNG |= {"mistakes.png", "filters.png"}
+PNG |= {"augmented.png", "mistakes.png", "filters.png"}
 FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
@@ -67,6 +68,7 @@ def results(
         split=Split(rng.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8), labels),
         logits=logits,
         filters=rng.normal(size=(96, 3, 11, 11)).astype(np.float32),
+        augmented=rng.integers(0, 256, (2, 12 if images > 10 else 4, 3, 32, 32), dtype=np.uint8),
         curves=curves,
         train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567, "train_accuracy": 0.6543}
         | ({"validation_accuracy": 0.7} if validation else {}),
@@ -171,7 +173,7 @@ def test_the_page_in_a_browser(
         page.goto(address)
         page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert len(widths) == 7 + min(27, wrong)
+        assert len(widths) == 8 + min(27, wrong)
         assert min(widths) > 0
         assert page.evaluate("document.documentElement.scrollWidth") == width
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -197,6 +199,57 @@ def test_the_page_can_be_read_aloud(case: str, written: dict[str, Path], page: P
         "[...document.querySelectorAll('table')].every(table => table.caption && "
         "[...table.rows].every(row => row.querySelector('th[scope]')))"
     )
+
+
+SCRIPT = "<script>document.title = 'run'</script><img src='data:,' onerror=\"document.title = 'run'\">"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A report in which whatever is a text holds a script."""
+    names = [f"{SCRIPT} {label}" for label in range(10)]
+    monkeypatch.setattr(report_page, "class_name", lambda label: names[label])
+    monkeypatch.setattr(report_page, "CLASS_NAMES", names)
+    case = CASES["usual"]
+    texts = {key: SCRIPT for key, value in case.timing.items() if isinstance(value, str)}
+    params = {section: {SCRIPT: SCRIPT, **values} for section, values in case.params.items()}
+    params["data"]["urls"] = [SCRIPT]
+    given = replace(
+        case,
+        per_class=dict(zip(names, case.per_class.values(), strict=True)),
+        timing={**case.timing, **texts, "kernels": "onednn", "versions": {SCRIPT: SCRIPT}},
+        data={**case.data, "archive": {"md5": SCRIPT}},
+        params=params,
+    )
+    write_report(given, tmp_path / "report")
+    return tmp_path / "report"
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout")  # the names are too long for the pictures
+def test_a_script_in_a_parameter_or_a_name_stays_text(hostile: Path, page: Page) -> None:
+    page.goto((hostile / "index.html").as_uri())
+    shown = page.text_content("body") or ""
+    assert shown.count(SCRIPT) > 40
+    for number in range(10):
+        assert f"{SCRIPT} {number}" in shown
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.querySelectorAll('[onerror]').length") == 0
+    assert page.title() != "run"
+
+
+def test_the_page_runs_no_script_and_fetches_nothing(written: dict[str, Path], page: Page) -> None:
+    """Not even where one got in, by its content security policy."""
+    source = (written["usual"] / "index.html").read_text(encoding="utf-8")
+    harm = SCRIPT + "<img src='http://127.0.0.1:9/a.png'><link rel='stylesheet' href='http://127.0.0.1:9/a.css'>"
+    (written["usual"] / "harmed.html").write_text(source.replace("</body>", harm + "</body>"), encoding="utf-8")
+    requests: list[str] = []
+    page.on("requestfinished", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: requests.append(f"{request.url} {request.failure}"))
+    page.goto((written["usual"] / "harmed.html").as_uri())
+    (written["usual"] / "harmed.html").unlink()
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.title() != "run"
+    assert not [request for request in requests if request.startswith("http") and "csp" not in request.lower()]
 
 
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
@@ -291,6 +344,13 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     assert head["license"] == "unknown"
 
 
+def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:
+    page.goto((written["usual"] / "index.html").as_uri())
+    said = "12 images of the first training batch: each as it is stored, and below it as the network was given it."
+    assert page.locator(".augmented img").get_attribute("alt") == said
+    assert f"![{said}](augmented.png)" in (written["usual"] / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
 def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path], page: Page) -> None:
     page.goto((written["few wrong"] / "index.html").as_uri())
     given = CASES["few wrong"]
@@ -369,6 +429,21 @@ def test_filters_without_three_channels_are_refused(tmp_path: Path) -> None:
     one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
 
 
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 0, 3, 32, 32), np.uint8), np.zeros((3, 1, 3, 32, 32), np.uint8), np.zeros((2, 1, 3, 32, 32))],
+)
+def test_training_images_of_another_form_are_refused(images: NDArray[np.float64], tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        write_report(replace(results(), augmented=images), tmp_path / "report")
+    one_line(
+        caught,
+        f"{images.dtype} of shape {images.shape}",
+        "expected uint8 of shape (2, N, 3, 32, 32)",
+        "run dvc repro train",
+    )
+
+
 def test_class_rows() -> None:
     matrix = np.zeros((10, 11), np.int64)
     matrix[2] = [0, 3, 5, 0, 0, 0, 0, 0, 0, 0, 2]
@@ -414,6 +489,8 @@ def finished(workspace: Path) -> Path:
     (workspace / "predictions").mkdir()
     np.save(workspace / "predictions" / "logits.npy", given.logits)
     np.save(workspace / "predictions" / "filters.npy", given.filters)
+    (workspace / "plots").mkdir()
+    np.save(workspace / "plots" / "augmented.npy", given.augmented)
     metrics = {"data": given.data, "train": given.train, "eval": given.evaluation, "per_class": given.per_class}
     (workspace / "metrics").mkdir()
     for name, values in (metrics | {"timing": given.timing}).items():
@@ -465,16 +542,43 @@ def test_the_zoos_cost_is_as_calculated() -> None:
     assert pytest.approx(training_pflop(10, 227, 227, 30 * 1562 * 32), abs=1e-4) == ZOO_PFLOP
 
 
+def npy(shape: str, kind: str = "<f4") -> bytes:
+    """The header of a file of an array, which says it has this shape and this type."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("file", "content", "part"),
     [
         ("metrics/timing.json", None, "cannot read metrics/timing.json"),
         ("metrics/eval.json", b"{", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"\xff", "cannot read metrics/eval.json"),
+        ("metrics/eval.json", b"[]", "cannot read metrics/eval.json: Input should be an object"),
+        ("metrics/eval.json", b'{"accuracy": 1.0}', "cannot read metrics/eval.json: loss: Field required"),
+        ("metrics/eval.json", b'{"accuracy": NaN, "loss": 1}', "cannot read metrics/eval.json: accuracy: "),
+        ("metrics/train.json", b'{"epochs": "3"}', "cannot read metrics/train.json: epochs: "),
+        ("metrics/per_class.json", b'{"cat": 1}', "cannot read metrics/per_class.json: airplane: Field required"),
+        ("metrics/data.json", b'{"archive": 3}', "cannot read metrics/data.json: archive: "),
+        ("metrics/timing.json", b'{"kernels": "x"}', "cannot read metrics/timing.json: network: Field required"),
+        ("metrics/data.json", b"[" * 100_000, "cannot read metrics/data.json"),
         ("predictions/logits.npy", None, "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"none", "cannot read predictions/logits.npy"),
         ("predictions/logits.npy", b"", "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(10**12, 10)"), "cannot read predictions/logits.npy"),
+        (
+            "predictions/logits.npy",
+            npy("(1000000000000, 10)"),
+            "cannot read predictions/logits.npy: Unable to allocate",
+        ),
+        ("predictions/logits.npy", npy("(99999999999999999999, 10)"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(" * 9000), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(1,)", "|O"), "cannot read predictions/logits.npy"),
+        ("predictions/logits.npy", npy("(0, 10)", "<U1"), "cannot read predictions/logits.npy: it has the type <U1"),
+        ("predictions/logits.npy", b"PK\3\4" + bytes(99), "cannot read predictions/logits.npy"),
         ("dvclive/plots/metrics/train/loss.tsv", None, "cannot read the curve dvclive/plots/metrics/train/loss.tsv"),
         ("predictions/filters.npy", None, "cannot read predictions/filters.npy"),
+        ("plots/augmented.npy", None, "cannot read plots/augmented.npy"),
     ],
 )
 def test_a_missing_or_broken_input_is_one_line(

@@ -12,12 +12,15 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
+import yaml
 
+from alexnet import cifar10
 from alexnet.kernels import onednn
 from alexnet.kernels.choice import Kernels
 from alexnet.runtime import device
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import loop
+from alexnet.training.batches import Batches
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
@@ -46,7 +49,9 @@ OTHER: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "validation_images": 20,
         "crop_padding": 3,
+        "crop_padding_mode": "reflect",
         "flip": "random",
+        "cutout_size": 12,
         "weight_init": "default",
         "initial_weights": "a.ckpt",
         "learning_rate": 0.04,
@@ -130,7 +135,7 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     }
     batches = calls["Batches"]
     assert len(batches.pop("split")) == 80
-    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "flip")
+    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "crop_padding_mode", "flip", "cutout_size")
     expected = {key: config[key] for key in shared} | {
         "dropout_rate": 0.3,
         "rank": 0,
@@ -211,6 +216,12 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert timing["commit"] == "unknown"
     assert timing["name"] == "unknown"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", timing["finished"])
+    given = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))["train"]
+    names = ("batch_size", "seed", "crop_padding", "crop_padding_mode", "flip", "cutout_size")
+    split = cifar10.read(workspace / "images", cifar10.TRAIN_FILES)
+    batches = Batches(split, 1, dropout_rate=0, **{name: given[name] for name in names})
+    shown = np.load(workspace / expected / "plots" / "augmented.npy")
+    np.testing.assert_array_equal(shown, [batches.originals(0)[:12], batches[0].images[:12]])
     onednn_too = {"oneDNN": onednn.version()} if timing["kernels"] == "onednn" else {}
     assert timing["versions"] == {"MindSpore": ms.__version__, "NumPy": np.__version__} | onednn_too
 

@@ -116,7 +116,7 @@ def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> st
 
 
 def read_json(folder: Path, *command: str) -> Any:
-    """Run a command in a folder and return the JSON on its standard output; DVC may tell its progress beside it."""
+    """Run a command in a folder and return the JSON that it printed, without its standard error, DVC's progress."""
     return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
 
 

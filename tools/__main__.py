@@ -3,14 +3,16 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 from alexnet.runtime.errors import exit_on_failure
-from tools import compare, demo, recipes, seeds
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line. Their `command` is the function to call with them."""
+    from tools import compare, demo, recipes, seeds  # here, so that Ctrl-C while they load is told in one line
+
     parser = argparse.ArgumentParser(
         prog="python -m tools", description="Run whole experiments and compare them, in the repository's folder."
     )
@@ -41,14 +43,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     table = add("compare", "show the experiments: accuracy, cost and the parameters that differ")
     table.add_argument("-A", "--all-commits", action="store_true", help="show those of older commits too")
-    table.set_defaults(command=lambda options: compare.main(options.all_commits))
+    table.add_argument("names", nargs="*", metavar="NAME", help="only these experiments, or recipes run by seeds")
+    table.add_argument("--figure", type=Path, metavar="PATH", help="also draw accuracy against cost, as an SVG file")
+    table.set_defaults(command=lambda options: compare.main(options.all_commits, options.names, options.figure))
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name. A failure ends the process, see `exit_on_failure`."""
-    options = parse(arguments)
     with exit_on_failure():
+        options = parse(arguments)
         options.command(options)
 
 

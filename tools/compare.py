@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,23 +14,60 @@ from rich.text import Text
 
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
-from tools import experiments
+from tools import experiments, seeds
 
 WIDTH = 80
 """The number of columns of the table, which are those of a standard terminal."""
 
 
-def main(all_commits: bool) -> None:
-    """Print the experiments of HEAD or of all commits, including those in the queue."""
+def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = None) -> None:
+    """Print the experiments of HEAD, or of all commits, including those in the queue; draw the finished ones.
+
+    Args:
+        all_commits: whether to take those of all commits.
+        names: of experiments, or of recipes for all that `seeds` has run of them; none for all there are.
+        figure: the SVG file to draw, or None.
+    """
     experiments.check_repository()
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if result.returncode:
         raise InputError(f"dvc exp show failed: {result.stderr.strip()}")
+    commits = chosen(json.loads(result.stdout), names)
     # The width does not depend on the terminal, so that a file gets the same table.
-    Console(width=WIDTH, highlight=False).print(table(json.loads(result.stdout)))
+    Console(width=WIDTH, highlight=False).print(table(commits))
     if not all_commits and (hidden := count_older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
+    if figure:
+        from tools.figure import draw  # here, because the table does without Matplotlib, which takes a second to load
+
+        drawn = draw(commits, figure)
+        print(f"{figure}: accuracy against cost of {', '.join(drawn)}")
+
+
+def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what `dvc exp show --json` prints, without the experiments that are not named; all without names.
+
+    Raises InputError when a name is that of no experiment and of no recipe that `seeds` has run.
+    """
+    if not names:
+        return commits
+    found: set[str] = set()
+    kept = []
+    for commit in commits:
+        below = []
+        for experiment in commit["experiments"] or []:
+            name = experiment["revs"][0]["name"] or ""
+            if both := {name, seeds.recipe_of(name) or name} & set(names):
+                found |= both
+                below.append(experiment)
+        if below:
+            kept.append(commit | {"experiments": below})
+    if missing := set(names) - found:
+        raise InputError(
+            f"there is no experiment {', '.join(sorted(missing))}; `make compare ALL=1` shows all there are"
+        )
+    return kept
 
 
 def table(commits: list[dict[str, Any]]) -> Table:
@@ -66,9 +104,15 @@ def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
             )
 
 
+def metrics(data: dict[str, Any], file: str) -> dict[str, Any]:
+    """Return a file of metrics of a revision, empty where it has none."""
+    values: dict[str, Any] = data.get("metrics", {}).get(f"metrics/{file}.json", {}).get("data", {})
+    return values
+
+
 def metric(data: dict[str, Any], file: str, name: str) -> str:
     """Return a metric of a revision, rounded to three digits, or an empty text if it does not have it."""
-    value = data.get("metrics", {}).get(f"metrics/{file}.json", {}).get("data", {}).get(name)
+    value = metrics(data, file).get(name)
     return "" if value is None else f"{value:.3f}"
 
 

@@ -1,6 +1,7 @@
 """Running one recipe with several seeds, to see how much of a result is chance."""
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -29,11 +30,22 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
     finished = {}
     with experiments.output_to_stderr():
         for seed in dict.fromkeys(seeds):
-            name, seed_settings = f"{recipe}-seed-{seed}", [*settings, f"train.seed={seed}"]
+            name, seed_settings = experiment_name(recipe, seed), [*settings, f"train.seed={seed}"]
             current = experiments.is_current(name, seed_settings)
             finished[seed] = experiments.read(name) if current else experiments.run(name, seed_settings)
     values = {name: [metric(finished[seed]) for seed in finished] for name, metric in METRICS.items()}
     print(render(recipe, list(finished), values, format))
+
+
+def experiment_name(recipe: str, seed: int) -> str:
+    """Return the name of the experiment that is a recipe with a seed."""
+    return f"{recipe}-seed-{seed}"
+
+
+def recipe_of(experiment: str) -> str | None:
+    """Return the recipe of an experiment that is one with a seed; None of any other."""
+    found = re.fullmatch(r"(.+)-seed-\d+", experiment)
+    return found[1] if found else None
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import http.client
 import logging
 import queue
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -105,9 +106,7 @@ def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
                     received += len(block)
                     received_in_window += len(block)
                     if max(received, receiver.size or 0) > limit:
-                        raise InputError(
-                            f"sends more than {limit} bytes, the most that an archive of this many images can have"
-                        )
+                        raise InputError(f"sends {_most(limit)}")
                     file.write(block)
                     bar.update(len(block))
                 if time.monotonic() >= window_end:
@@ -152,15 +151,22 @@ def _fetch(url: str, new: Path, limit: int, minimum_rate: float) -> None:
             time.sleep(PAUSE)
 
 
-def _copy(source: Path, new: Path) -> None:
+def _copy(source: Path, new: Path, limit: int) -> None:
     try:
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise InputError("is a named pipe or a device, expected a file")
+        if status.st_size > limit:
+            raise InputError(f"has {status.st_size} bytes, {_most(limit)}")
         shutil.copyfile(source, new)
-    except shutil.SpecialFileError:
-        raise InputError("is a named pipe, expected a file") from None
     except OSError as error:
         if error.filename != str(source):
             raise
         raise InputError(f"cannot be read: {error.strerror}") from None
+
+
+def _most(limit: int) -> str:
+    return f"more than the {limit} bytes that an archive of this many images can have"
 
 
 def download(
@@ -200,7 +206,7 @@ def download(
         if parts.scheme in ("http", "https"):
             return lambda new: _fetch(url, new, limit, minimum_rate)
         source = Path(url2pathname(parts.path)) if parts.scheme == "file" else root / Path(url).expanduser()
-        return lambda new: _copy(source, new)
+        return lambda new: _copy(source, new, limit)
 
     for url in urls:
         shown = printable(masked(url))

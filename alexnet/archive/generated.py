@@ -75,7 +75,7 @@ def draw(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _records(images: int, rng: np.random.Generator) -> np.ndarray:
-    # uint8 (images, 3073), the kinds equally often and shuffled.
+    # Returns shuffled records, uint8 of shape (images, 3073), with equally many of each kind.
     rows = np.empty((images, cifar10.RECORD_BYTES), np.uint8)
     labels = np.repeat(np.arange(cifar10.NUM_CLASSES), images // cifar10.NUM_CLASSES)
     rows[:, 0] = labels

@@ -17,12 +17,14 @@ from alexnet.runtime.files import digest, replacing
 
 _TEXT_BYTES = 65_536
 """The largest size of a file in the archive that has no records."""
+_HEADER_BYTES = 2 * _TEXT_BYTES
+"""The largest size of all headers and padding."""
 
 
 def unpacked_limit(train_images: int, test_images: int) -> int:
     """Return the most bytes that an archive of this many images can unpack to."""
-    # Three text files, and as much as a fourth for headers and padding.
-    return (train_images + test_images) * cifar10.RECORD_BYTES + 4 * _TEXT_BYTES
+    # Three text files, and the headers.
+    return (train_images + test_images) * cifar10.RECORD_BYTES + 3 * _TEXT_BYTES + _HEADER_BYTES
 
 
 def check_layout(path: Path, train_images: int, test_images: int, name: str) -> None:
@@ -77,12 +79,15 @@ def check_md5(path: Path, expected: str | None, name: str) -> str:
 
 
 class _Bounded:
-    # A stream that raises an error when a small file unpacks to more than the layout can have, instead of filling the
-    # memory.
+    # A stream that raises an error when a small file unpacks to more than the headers and the members accepted so far
+    # can have, so that it cannot fill the memory, and millions of headers cannot take minutes.
 
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
-        self._left = limit
+        self._left = _HEADER_BYTES
+
+    def accept(self, size: int) -> None:
+        self._left += size
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(min(size, self._left + 1))
@@ -99,7 +104,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
     limits |= dict.fromkeys(cifar10.TEST_FILES, test_images * cifar10.RECORD_BYTES)
     limits |= dict.fromkeys((cifar10.META_FILE, cifar10.README_FILE, cifar10.GENERATED_FILE), _TEXT_BYTES)
     seen = set()
-    bounded = _Bounded(stream, unpacked_limit(train_images, test_images))
+    bounded = _Bounded(stream)
     with tarfile.open(fileobj=cast(BinaryIO, bounded), mode="r|") as tar:
         for member in tar:
             folder, _, name = member.name.partition("/")
@@ -115,6 +120,7 @@ def _members(stream: gzip.GzipFile, train_images: int, test_images: int) -> Iter
             if name in seen:
                 raise InputError(f"has {member.name!r} twice, expected each file once")
             seen.add(name)
+            bounded.accept(member.size)
             yield name, cast(BinaryIO, tar.extractfile(member)).read()
     while bounded.read(1 << 20):  # gzip checks its checksum, which is at the end
         pass
@@ -189,29 +195,11 @@ def verify(
     """
     archive = f"the archive {path}"
     found_md5 = check_md5(path, None if allow_generated else md5, archive)
-    tallies = {"train": _Tally(), "test": _Tally()}
-    contents: dict[bytes, str] = {}
-    generated = False
     with replacing(train_folder) as train, replacing(test_folder) as test:
         train.mkdir()
         test.mkdir()
-        with _explained(archive):
-            with gzip.open(path) as stream:
-                for name, content in _members(stream, train_images, test_images):
-                    if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
-                        split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
-                        first = contents.setdefault(hashlib.sha256(content).digest(), name)
-                        if first != name:
-                            raise InputError(f"has the same content in {first} and {name}, expected different images")
-                        tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
-                        (folder / name).write_bytes(content)
-                    elif name == cifar10.META_FILE:
-                        _check_names(content)
-                        (train / name).write_bytes(content)
-                    elif name == cifar10.GENERATED_FILE:
-                        generated = True
-                        (train / name).write_bytes(content)
-                        (test / name).write_bytes(content)
+        with _explained(archive), gzip.open(path) as stream:
+            tallies, generated = _unpack(_members(stream, train_images, test_images), train, test)
             splits = {
                 "train": tallies["train"].report("train", train_images),
                 "test": tallies["test"].report("test", test_images),
@@ -223,6 +211,29 @@ def verify(
         "generated": generated,
         **splits,
     }
+
+
+def _unpack(members: Iterator[tuple[str, bytes]], train: Path, test: Path) -> tuple[dict[str, _Tally], bool]:
+    # Writes the files to the two folders. Returns the counts of both splits, and whether the images were generated.
+    tallies = {"train": _Tally(), "test": _Tally()}
+    contents: dict[bytes, str] = {}
+    generated = False
+    for name, content in members:
+        if name in cifar10.TRAIN_FILES + cifar10.TEST_FILES:
+            split, folder = ("test", test) if name in cifar10.TEST_FILES else ("train", train)
+            first = contents.setdefault(hashlib.sha256(content).digest(), name)
+            if first != name:
+                raise InputError(f"has the same content in {first} and {name}, expected different images")
+            tallies[split].add(cifar10.parse(content, f"has a file {name} that"))
+            (folder / name).write_bytes(content)
+        elif name == cifar10.META_FILE:
+            _check_names(content)
+            (train / name).write_bytes(content)
+        elif name == cifar10.GENERATED_FILE:
+            generated = True
+            (train / name).write_bytes(content)
+            (test / name).write_bytes(content)
+    return tallies, generated
 
 
 def _check_names(content: bytes) -> None:

@@ -6,7 +6,7 @@ import select
 import stat
 import sys
 import warnings
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -16,10 +16,18 @@ from alexnet.runtime.errors import InputError
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. EPS is not one of them, because Pillow runs Ghostscript for it."""
+JPEGS = ("JPEG", "MPO")
+"""Pillow's names for a file with one JPEG in it, and for one with several."""
 FILE_BYTES = 64 << 20
 """The most bytes that a file may have."""
 DECODED_BYTES = 192 << 20
 """The most bytes that decoding an image may take, estimated from its header. All in all it takes less than 256 MB."""
+MOST_READS = 400_000
+"""The most pieces in which a file may be read, so that millions of empty parts cannot take minutes or gigabytes."""
+SCANNED_PIXELS = 7 * 10**8
+"""The most pixels that all passes of a JPEG may have together. Each pass goes over the whole image."""
+PLAIN_BYTES = 4 << 20
+"""The most bytes of a PPM whose numbers are written in digits, because reading digits is slow."""
 WAIT_SECONDS = 30
 """How long a named pipe or a device may send nothing, in seconds."""
 
@@ -29,6 +37,8 @@ _PIXEL_BYTES = {"BMP": 5, "DIB": 5, "GIF": 8, "PNG": 5, "PPM": 5, "TIFF": 16}
 The estimates have a margin. Pillow stores a pixel in at most 4 bytes. BMP, PNG and PPM are decoded row by row into one
 image, and a GIF's frame is put on a second one. TIFF has room for four images, and the other formats for eight.
 """
+_JPEG_SCAN = b"\xff\xda"
+"""What each pass of a JPEG begins with."""
 _PNG_END = b"IEND\xae\x42\x60\x82"
 """The last chunk of a PNG file with its checksum. Pillow also accepts files without it."""
 _SIDE = 4 * max(HEIGHT, WIDTH)
@@ -45,13 +55,13 @@ def open_image(name: str) -> np.ndarray:
         if name == "-":
             if sys.stdin is None:
                 raise InputError("cannot be read: standard input is closed")
-            return read_image(io.BytesIO(_bounded(sys.stdin.buffer.read(FILE_BYTES + 1))))
+            return read_image(_bounded(sys.stdin.buffer.read(FILE_BYTES + 1)))
         # Without O_NONBLOCK, opening a named pipe that nobody writes to would never return.
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                return read_image(io.BytesIO(_bounded(file.read(FILE_BYTES + 1))))
-            return read_image(io.BytesIO(_from_pipe(file.fileno())))
+                return read_image(_bounded(file.read(FILE_BYTES + 1)))
+            return read_image(_from_pipe(file.fileno()))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from None
     except ValueError:
@@ -74,24 +84,43 @@ def _from_pipe(handle: int) -> bytes:
     raise InputError(f"cannot be read: it is a pipe or a device that sent nothing for {WAIT_SECONDS} s")
 
 
-def read_image(file: BinaryIO) -> np.ndarray:
-    """Return the image in an open file as uint8 of shape (32, 32, 3). It may have any of FORMATS, and any mode.
+class _File(io.BytesIO):
+    # A file that counts how often it is read, and ends in an error when that is too often.
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads > MOST_READS:
+            raise InputError(f"the image cannot be read: it has more than {MOST_READS} parts")
+        return super().read(size)
+
+
+def read_image(data: bytes) -> np.ndarray:
+    """Return the image in the bytes of a file as uint8 of shape (32, 32, 3). It may have any of FORMATS, and any mode.
 
     The image is turned as its EXIF orientation says. The largest square in the middle is resized with antialiasing.
     Transparent parts become white. In greyscale images with more than eight bits, white is the largest 16-bit value, or
     1 in floating point. If there are several frames, the first is used.
 
-    Raises InputError when the file is not an image, is damaged or cut short, or would take more than DECODED_BYTES.
+    Raises InputError when the bytes are not an image, are damaged or cut short, or when decoding them would take more
+    than DECODED_BYTES, or long: more than MOST_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
     """
+    if data[:2] in (b"P1", b"P2", b"P3") and len(data) > PLAIN_BYTES:
+        raise InputError(f"a PPM in digits with more than {PLAIN_BYTES} bytes: save it in another format")
+    file = _File(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unusual metadata, and about images that Pillow considers large
         try:
             with Image.open(file, formats=FORMATS) as opened:
                 opened.verify()  # for a PNG, this checks every chunk; decoding skips the last ones
             file.seek(0)
-            if opened.format == "PNG" and _PNG_END not in file.read():
+            if opened.format == "PNG" and _PNG_END not in data:
                 raise InputError("the image cannot be read: it is cut short")
-            file.seek(0)
+            if opened.format in JPEGS and data.count(_JPEG_SCAN) * opened.width * opened.height > SCANNED_PIXELS:
+                raise InputError("the image cannot be read: it has too many passes")
             with Image.open(file, formats=FORMATS) as opened:
                 return _read(opened)
         except InputError:
@@ -104,7 +133,7 @@ def read_image(file: BinaryIO) -> np.ndarray:
 
 def _read(opened: Image.Image) -> np.ndarray:
     size = opened.size
-    if opened.format in ("JPEG", "MPO"):
+    if opened.format in JPEGS:
         opened.draft(None, (_SIDE, _SIDE))  # decodes the JPEG at a smaller size, if that is still at least _SIDE
     if _decoded_bytes(opened, size) > DECODED_BYTES:
         raise InputError(f"the image has {size[0]}x{size[1]} pixels, too many for a {opened.format}: make it smaller")
@@ -117,7 +146,7 @@ def _read(opened: Image.Image) -> np.ndarray:
 
 
 def _decoded_bytes(opened: Image.Image, size: tuple[int, int]) -> float:
-    if opened.format not in ("JPEG", "MPO"):
+    if opened.format not in JPEGS:
         return size[0] * size[1] * _PIXEL_BYTES.get(str(opened.format), 32)
     # A JPEG may be progressive, which takes two bytes for each coefficient of each of its layers.
     layers = [(across, down) for _, across, down, _ in getattr(opened, "layer", [])]

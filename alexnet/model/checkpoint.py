@@ -20,7 +20,7 @@ from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
 from alexnet.model.registry import create, names, network_class
-from alexnet.runtime.errors import InputError
+from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import replacing
 
 SETTINGS = "settings."
@@ -49,6 +49,9 @@ _LIMITS = {
     "image_width": (1, 1024),
 }
 """The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
+
+_NO_SETTINGS = {"kernels", "seed", "weight_init"}
+"""Arguments of a network that are no settings of a trained one, so that a file cannot have them."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -156,7 +159,8 @@ def load_weights(network: Network, path: Path) -> None:
     saved = _settings(values)
     for name, value in network.settings.items():
         if saved.get(name, value) != value:
-            raise InputError(f"{path} was trained with {name} {saved[name]}, expected {value}: train again")
+            shown = printable(str(saved[name]))
+            raise InputError(f"{path} was trained with {name} {shown}, expected {value}: train again")
     _set_weights(network, values, path)
 
 
@@ -200,12 +204,14 @@ def load_network(
     settings: dict[str, Any] = _settings(values)
     name = settings.setdefault("name", DEFAULT_NETWORK) if settings else DEFAULT_NETWORK
     if name not in names():
-        raise InputError(f"{path} holds the network {name}, expected {' or '.join(names())}: train again")
+        shown = printable(str(name))
+        raise InputError(f"{path} holds the network {shown}, expected {' or '.join(names())}: train again")
     image_size = {"image_height": image_height, "image_width": image_width}
     if settings:
         for key, value in image_size.items():
             if value not in (None, settings.get(key)):
-                raise InputError(f"{key} is {value}, but {path} says {settings.get(key)}: leave it out")
+                shown = printable(str(settings.get(key)))
+                raise InputError(f"{key} is {value}, but {path} says {shown}: leave it out")
     else:
         inferred = network_class(name).settings_of(values)
         if inferred is None:
@@ -219,9 +225,11 @@ def load_network(
     arguments = settings | {"dropout_rate": 0.0, "kernels": kernels}
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
+        if wrong := sorted(_NO_SETTINGS & settings.keys()):
+            raise TypeError(f"{wrong[0]} is no setting")
     except TypeError as error:
-        raise InputError(f"{path} was written by another version of this network: {error}") from None
-    _check_settings(_settings(values), path)
+        raise InputError(f"{path} was written by another version of this network: {printable(str(error))}") from None
+    _check_settings(settings, path)
     with no_init_parameters():  # drawing random weights would take longer than reading these
         network = create(**arguments)
     _set_weights(network, values, path)
@@ -250,7 +258,8 @@ def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
         else:  # the name, or a setting that only one network has and checks by itself
             continue
         if not valid:
-            raise InputError(f"{path} was trained with {name} {value}, expected {expected}: train again")
+            shown = printable(str(value))
+            raise InputError(f"{path} was trained with {name} {shown}, expected {expected}: train again")
 
 
 def _set_weights(

@@ -1,10 +1,16 @@
-"""Charts of a training and of its predictions, as PNG. The same values and versions give the same bytes."""
+"""Charts of trainings and of predictions. The same values and versions give the same bytes.
+
+All are PNG, except for the one of several trainings, which is SVG.
+"""
 
 import io
+import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from itertools import cycle
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -13,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from alexnet.evaluation.calibration import Calibration
 from alexnet.report.curves import Curve
@@ -37,17 +43,20 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 DPI = 200
 MEANS = 50
 """The most points of a curve's bold line. A curve without more points has markers, so that a single one is visible."""
+PAIRS_PER_ROW = 6
 FILTERS_PER_ROW = 12
 FILTER_SCALE = 6
 """How many pixels a weight of a filter is wide and high."""
-_NO_VERSION: dict[str, Any] = {"Software": None}
+_NO_VERSION: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
 
 
 @contextmanager
-def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    # Yields a figure of this size in inches, and the buffer that gets its PNG after the body. The style starts from
-    # Matplotlib's defaults, so that the user's settings do not matter. pyplot is not used, because it needs a window
-    # system and keeps figures open.
+def _figure(
+    theme: Theme, width: float, height: float, format: Literal["png", "svg"] = "png"
+) -> Iterator[tuple[Figure, io.BytesIO]]:
+    # Yields a figure of this size in inches, and the buffer that gets its file after the body. The style starts from
+    # Matplotlib's defaults, so that the user's settings do not matter. pyplot is not used, because it can load a
+    # window system, and keeps figures open.
     style: dict[str, Any] = {
         "axes.axisbelow": True,
         "axes.edgecolor": theme.muted,
@@ -69,20 +78,22 @@ def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Figure,
         "legend.framealpha": 1,
         "lines.linewidth": 1.4,
         "savefig.dpi": DPI,
+        "svg.hashsalt": "",
         "text.color": theme.foreground,
+        "text.parse_math": False,  # a name may have a dollar sign in it
         "xtick.color": theme.muted,
         "ytick.color": theme.muted,
     }
     with matplotlib.style.context(style, after_reset=True):
-        figure, png = Figure((width, height), layout="constrained"), io.BytesIO()
-        yield figure, png
-        figure.savefig(png, format="png", metadata=_NO_VERSION)
+        figure, file = Figure((width, height), layout="constrained"), io.BytesIO()
+        yield figure, file
+        figure.savefig(file, format=format, metadata=_NO_VERSION[format])
 
 
 def _pixels(image: np.ndarray) -> bytes:
     # Returns an image, uint8 of shape (H, W, 3), as PNG.
     png = io.BytesIO()
-    imsave(png, image, format="png", metadata=_NO_VERSION)
+    imsave(png, image, format="png", metadata=_NO_VERSION["png"])
     return png.getvalue()
 
 
@@ -182,6 +193,56 @@ def reliability(calibration: Calibration, theme: Theme) -> bytes:
     return png.getvalue()
 
 
+class Trainings(NamedTuple):
+    """Trainings that differ in their seeds alone: what each cost, and their test accuracies.
+
+    quoted: the figures are somebody else's, and are shown with the digits that they have.
+    """
+
+    name: str
+    pflop: float
+    accuracies: Sequence[float]
+    quoted: bool = False
+
+    @property
+    def caption(self) -> str:
+        """The name and the accuracy; of several the mean and the sample standard deviation."""
+        if self.quoted:
+            return f"{self.name}: {', '.join(map(str, self.accuracies))}"
+        deviation = f" ± {statistics.stdev(self.accuracies):.3f}" if len(self.accuracies) > 1 else ""
+        return f"{self.name}: {statistics.fmean(self.accuracies):.3f}{deviation}"
+
+
+def accuracy_by_cost(trainings: Sequence[Trainings]) -> bytes:
+    """Draw test accuracies against what the trainings cost, as SVG in the colours of the reader's light or dark mode.
+
+    Each accuracy is a mark of its own; quoted ones have the second colour.
+    """
+    with _figure(LIGHT, 7.5, 3.2, "svg") as (figure, svg):
+        axes = figure.subplots()
+        for given, marker in zip(sorted(trainings, key=lambda given: given.pflop), cycle("os^DvPX<>*")):
+            costs, colour = [given.pflop] * len(given.accuracies), LIGHT.second if given.quoted else LIGHT.accent
+            axes.plot(costs, given.accuracies, marker, label=given.caption, color=colour, fillstyle="none")
+        axes.set(title="Accuracy by cost of training", xlabel="cost of training, PFLOP", ylabel="test accuracy")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(0.08)
+        figure.legend(loc="outside right center")
+    return _in_both_modes(svg.getvalue().decode()).encode()
+
+
+def _in_both_modes(svg: str) -> str:
+    # Of a picture in LIGHT's colours; a program that knows no variables shows those.
+    for colour in fields(Theme):
+        light = getattr(LIGHT, colour.name)
+        svg = re.sub(rf"\b(fill|stroke): {light}", rf"\g<0>; \1: var(--{colour.name})", svg)
+    light, dark = (" ".join(f"--{name}: {value};" for name, value in asdict(theme).items()) for theme in (LIGHT, DARK))
+    style = f"svg {{ {light} }} @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}"
+    return svg.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
+
+
 def image(pixels: np.ndarray) -> bytes:
     """Return an image, uint8 of shape (3, H, W), as PNG."""
     return _pixels(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -201,6 +262,33 @@ def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Th
             axes.spines[:].set_visible(False)
         for axes in grid.flat[len(images) :]:
             axes.set_axis_off()
+    return png.getvalue()
+
+
+def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], theme: Theme) -> bytes:
+    """Draw pairs of images, both uint8 of shape (N, 3, H, W), six pairs a row; the labels name the upper and the lower.
+
+    N is at least 1.
+    """
+    count, _, height, width = above.shape
+    columns, rows = min(PAIRS_PER_ROW, count), -(-count // PAIRS_PER_ROW)
+    gap, margin = 2, 8  # pixels between the images of a pair, and from pair to pair
+    mosaic = np.empty((rows, columns, 2 * height + gap + margin, width + margin, 3))
+    mosaic[:] = to_rgb(theme.background)
+    for number, (upper, lower) in enumerate(zip(above, below, strict=True)):
+        tile = mosaic[divmod(number, columns)]
+        tile[:height, :width] = upper.transpose(1, 2, 0) / 255
+        tile[height + gap : 2 * height + gap, :width] = lower.transpose(1, 2, 0) / 255
+    tall, wide = mosaic.shape[2:4]
+    whole = mosaic.swapaxes(1, 2).reshape(rows * tall, columns * wide, 3)[:-margin, :-margin]
+    with _figure(theme, 4.2, 0.15 + 3.9 * whole.shape[0] / whole.shape[1]) as (figure, png):
+        axes = figure.subplots()
+        axes.imshow(whole, interpolation="nearest")
+        middles = [row * tall + part * (height + gap) + height / 2 for row in range(rows) for part in range(2)]
+        axes.set_yticks(middles, labels * rows, rotation=90, va="center", fontsize=7)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        _bare(axes)
     return png.getvalue()
 
 

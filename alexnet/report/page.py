@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from alexnet.cifar10 import CHANNELS, CLASS_NAMES, NUM_CLASSES, OFFICIAL_MD5, Split, class_name
+from alexnet.cifar10 import CHANNELS, CLASS_NAMES, HEIGHT, NUM_CLASSES, OFFICIAL_MD5, WIDTH, Split, class_name
 from alexnet.evaluation.calibration import Calibration, measure_calibration, softmax
 from alexnet.report import charts, predictions
 from alexnet.report.charts import DARK, LIGHT, Theme
@@ -51,6 +51,8 @@ class Results:
     split: the test images.
     logits: float32 of shape (N, num_classes), in the order of the test images.
     filters: the weights of the first convolution, float32 of shape (N, 3, height, width).
+    augmented: images of the first training batch, uint8 of shape (2, N, 3, 32, 32): as they are stored, and as the
+        network was given them.
     curves: `train/loss`, `train/accuracy`, `learning_rate` and, if there was validation, `eval/accuracy`, by name.
     train: `epochs`, `steps`, `parameters` (the number of weights), `pflop`, `train_accuracy` and, if there was
         validation, `validation_accuracy`.
@@ -67,6 +69,7 @@ class Results:
     split: Split
     logits: np.ndarray
     filters: np.ndarray
+    augmented: np.ndarray
     curves: Mapping[str, Curve]
     train: Mapping[str, Any]
     evaluation: Mapping[str, Any]
@@ -128,7 +131,8 @@ def write_report(results: Results, folder: Path) -> None:
 
     The folder appears completely or not at all. The same results give the same bytes.
 
-    Raises InputError when the logits or the filters have the wrong shape, or a logit is NaN or infinite.
+    Raises InputError when the logits, the filters or the training images have the wrong shape, or a logit is NaN or
+    infinite.
     """
     split, logits = results.split, results.logits
     if logits.ndim != 2 or len(logits) != len(split) or logits.shape[1] < NUM_CLASSES or not np.isfinite(logits).all():
@@ -140,6 +144,12 @@ def write_report(results: Results, folder: Path) -> None:
         raise InputError(
             f"the filters have the shape {results.filters.shape}, expected (N, {CHANNELS}, height, width): "
             "run dvc repro evaluate"
+        )
+    shape, dtype = results.augmented.shape, results.augmented.dtype
+    if len(shape) != 5 or 0 in shape or (shape[0], *shape[2:]) != (2, CHANNELS, HEIGHT, WIDTH) or dtype != np.uint8:
+        raise InputError(
+            f"the training images are {dtype} of shape {shape}, expected uint8 of shape "
+            f"(2, N, {CHANNELS}, {HEIGHT}, {WIDTH}): run dvc repro train"
         )
     probabilities = softmax(logits)
     matrix = predictions.confusion_matrix(split.labels, logits.argmax(axis=1))
@@ -247,6 +257,11 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
         "learning_rate": chart(
             f"Learning rate by step: {_span(rate)}.",
             lambda theme: charts.curves({"learning rate": rate}, "Learning rate", "learning rate", theme),
+        ),
+        "augmented": chart(
+            f"{len(results.augmented[0])} images of the first training batch: each as it is stored, and below it as "
+            "the network was given it.",
+            lambda theme: charts.pairs(results.augmented[0], results.augmented[1], ("original", "augmented"), theme),
         ),
         "confusion": chart(
             "Confusion matrix. "

@@ -53,8 +53,8 @@ def print_error(message: str) -> None:
 def exit_on_failure() -> Iterator[None]:
     """Report a failure of the body in one line on standard error, and end the process. A bug keeps its traceback.
 
-    The exit code is 2 for an InputError; 1 for a WorkerError or an OSError, such as a full disk; and 128 plus the
-    number of the signal for an interruption.
+    The exit code is 2 for an InputError; 1 for a WorkerError, a MemoryError or an OSError, such as a full disk; and 128
+    plus the number of the signal for an interruption.
     """
     try:
         yield
@@ -63,6 +63,9 @@ def exit_on_failure() -> Iterator[None]:
         sys.exit(2)
     except OSError as error:
         print_error(describe(error))
+        sys.exit(1)
+    except MemoryError as error:
+        print_error(f"there is too little memory: {str(error) or 'set a smaller batch_size or image size'}")
         sys.exit(1)
     except WorkerError as error:
         print_error(str(error))

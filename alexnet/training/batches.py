@@ -6,14 +6,20 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from alexnet.cifar10 import NUM_CLASSES, Split
+from alexnet.cifar10 import MEAN, NUM_CLASSES, Split
 from alexnet.runtime.errors import InputError
 
 Flip = Literal["random", "alternating"]
 """How images are mirrored, see `Batches`."""
 
+PaddingMode = Literal["constant", "reflect"]
+"""What an image is padded with before the random crop, see `Batches`; the names are NumPy's."""
+
 DROPOUT_STEPS = 1 << 16
 """The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS, because 16 random bits are faster than a float32."""
+
+MEAN_COLOUR = np.round(255 * np.array(MEAN)).astype(np.uint8)
+"""The mean of CIFAR-10's training images, of shape (3,)."""
 
 # The purposes of the generators. The same seed and step give independent random numbers for each purpose.
 _SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
@@ -54,18 +60,24 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
 
 
 def augment(
-    images: np.ndarray, rng: np.random.Generator, crop_padding: int, mirrored: np.ndarray | None = None
+    images: np.ndarray,
+    rng: np.random.Generator,
+    crop_padding: int,
+    mirrored: np.ndarray | None = None,
+    crop_padding_mode: PaddingMode = "constant",
 ) -> np.ndarray:
     """Pad each image, crop it at a random position, and mirror some; return uint8 of shape (N, C, H, W).
 
     Args:
         images: uint8 of shape (N, C, H, W).
         rng: the generator of the random positions.
-        crop_padding: how many black pixels are added on each side.
+        crop_padding: how many pixels are added on each side.
         mirrored: bool of shape (N,), the images to mirror; None mirrors each with a probability of one half.
+        crop_padding_mode: what is added, as in `Batches`.
     """
     count, _, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding)))
+    margin = (crop_padding, crop_padding)
+    padded = np.pad(images, ((0, 0), (0, 0), margin, margin), crop_padding_mode)
     windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
     top, left = rng.integers(0, 2 * crop_padding + 1, (2, count))
     cropped = windows[np.arange(count), :, top, left]
@@ -73,6 +85,22 @@ def augment(
         mirrored = rng.random(count) < 0.5
     cropped[mirrored] = cropped[mirrored, :, :, ::-1]
     return cropped
+
+
+def cutout(images: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return the images with a square hole of `size` pixels a side in each (DeVries and Taylor, arXiv 1708.04552).
+
+    Takes and returns uint8 of shape (N, 3, H, W). A hole's centre is any pixel with the same chance, so that a part of
+    the hole may lie outside the image; the pixel is the middle of the hole or, in an even one, right and below of it.
+    The hole has the mean colour of CIFAR-10's training images, which the network normalises to 0.
+    """
+    count, _, height, width = images.shape
+    first_row = rng.integers(0, height, (count, 1)) - size // 2
+    first_column = rng.integers(0, width, (count, 1)) - size // 2
+    rows, columns = np.arange(height) - first_row, np.arange(width) - first_column
+    in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return np.where(hole, MEAN_COLOUR[:, None, None], images)
 
 
 class Batch(NamedTuple):
@@ -100,17 +128,20 @@ class Batches(Sequence[Batch]):
         batch_size: the number of images in a batch.
         dropout_rate: the probability that a value is dropped; 0 makes no masks.
         seed: the seed of shuffling, augmentation and dropout.
-        crop_padding: how many black pixels are added on each side of an image before the random crop; the zoo's
-            dataset.py adds 4.
+        crop_padding: how many pixels are added on each side of an image before the random crop; the zoo's dataset.py
+            adds 4.
+        crop_padding_mode: `constant` adds black pixels; `reflect` adds the image's own, mirrored at its edge (Zagoruyko
+            and Komodakis, arXiv 1605.07146, section 3).
         flip: `random` mirrors an image with a probability of one half in each epoch. `alternating` does so in the first
             epoch, and mirrors in each later epoch exactly the images that it did not mirror in the epoch before (K.
             Jordan, arXiv 2404.00498, section 3.6).
+        cutout_size: the side of the hole that `cutout` makes in each image, in pixels; 0 makes none.
         rank: the number of this worker, which gets one of the equal shards of each batch.
         workers: the number of workers.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
     Raises InputError when there are not enough images for one batch, a batch cannot be divided equally among the
-    workers, or there is a dropout rate although the network has no dropout.
+    workers, an image is too small to be reflected, or there is a dropout rate although the network has no dropout.
     """
 
     def __init__(
@@ -121,7 +152,9 @@ class Batches(Sequence[Batch]):
         dropout_rate: float,
         seed: int,
         crop_padding: int = 4,
+        crop_padding_mode: PaddingMode = "constant",
         flip: Flip = "random",
+        cutout_size: int = 0,
         rank: int = 0,
         workers: int = 1,
         dropout_shape: tuple[int, ...] = (),
@@ -133,6 +166,8 @@ class Batches(Sequence[Batch]):
             )
         if batch_size % workers:
             raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        if crop_padding_mode == "reflect" and crop_padding >= (size := min(split.images.shape[2:])):
+            raise InputError(f"crop_padding is {crop_padding}, expected at most {size - 1} to reflect an image")
         if dropout_rate and not dropout_shape:
             raise InputError(f"dropout_rate is {dropout_rate}, expected 0, because the network has no dropout")
         self._split = split
@@ -140,7 +175,8 @@ class Batches(Sequence[Batch]):
         self.batch_size = batch_size
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
-        self._crop_padding = crop_padding
+        self._crop_padding, self._crop_padding_mode = crop_padding, crop_padding_mode
+        self._cutout_size = cutout_size
         self._first_mirrored = None
         if flip == "alternating":
             self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
@@ -157,7 +193,9 @@ class Batches(Sequence[Batch]):
         epoch = step // self.steps_per_epoch
         mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
         rng = _generator(self._seed, _AUGMENT, step)
-        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored)
+        images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
+        if self._cutout_size:
+            images = cutout(images, rng, self._cutout_size)
         keep = None
         if self._dropout_rate:
             shape = self.batch_size, *self._dropout_shape
@@ -165,6 +203,10 @@ class Batches(Sequence[Batch]):
             keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
         shard = self._shard
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
+
+    def originals(self, step: int) -> np.ndarray:
+        """Return the images of a step's batch as they are before any augmentation."""
+        return self._split.images[self._chosen(step)][self._shard]
 
     def labels(self, step: int) -> np.ndarray:
         """Return only the labels of the batch of a step, int32 of shape (N,)."""

@@ -58,7 +58,7 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     try:
         values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         return {"result": str(values["result"]), "keep": bool(values["keep"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
