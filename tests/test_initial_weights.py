@@ -136,7 +136,7 @@ def test_how_dvc_sees_the_file(tmp_path: Path, original: Path) -> None:
     settings = ("-S", "train.initial_weights=pretrained.ckpt")
     output = run(folder, "dvc", "exp", "run", "--temp", "--name", "fine", *settings, "train")
     assert f"starting from the weights of {folder / 'pretrained.ckpt'}, MD5 " in output
-    run(folder, "dvc", "exp", "apply", "fine")
+    run(folder, "dvc", "exp", "apply", "fine", code=None)  # it misses the outputs of the stages that were not run
 
     def stale() -> bool:
         return "train" in json.loads(run(folder, "dvc", "status", "--json", "train"))
