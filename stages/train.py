@@ -10,10 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +23,23 @@ from mindspore.train import Callback
 from alexnet import cifar10
 from alexnet.kernels import onednn
 from alexnet.kernels.choice import choose
-from alexnet.model.checkpoint import load_initial_weights, save_weights
+from alexnet.model.checkpoint import load_initial_weights
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError, Stopped
-from alexnet.runtime.files import digest, replacing, write_json, write_text
+from alexnet.runtime.files import digest
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
 from alexnet.training.batches import Batches, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
-from alexnet.training.history import History
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from alexnet.training.state import States, remove_recorded
-from stages import params, paths
+from stages import params, paths, train_outputs
 
 CURVE_POINTS = 1000
 """The most points of a curve: enough for a plot, and few enough to be stored in git."""
-
-IMAGES_SHOWN = 12
-"""The most images of the first batch that are kept for the report."""
 
 log = logging.getLogger("alexnet.stages.train")
 
@@ -73,7 +67,7 @@ def train(
 ) -> None:
     """Train as one worker. Worker 0 also writes the outputs, below the folder `outputs`."""
     config, model, run = parameters.train, parameters.model, parameters.run
-    code = commit()  # before training, because somebody may edit the code in the meantime
+    code = train_outputs.commit()  # before training, because somebody may edit the code in the meantime
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
     target, threads = device.select(config.device_target, config.threads, config.workers)
     sink = device.sinks_data(run.dataset_sink_mode, target)
@@ -141,7 +135,7 @@ def train(
         if parent.gone():
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
-            write_outputs(outputs, network, history, batches, resolved, code, split.generated)
+            train_outputs.write(outputs, network, history, batches, resolved, code, split.generated)
             if outputs == Path() or run.keep_state:
                 states.finish(digest(outputs / paths.CHECKPOINT, "md5"), run.keep_state)
             else:  # DVC will not record these outputs
@@ -212,98 +206,3 @@ def recorded(checkpoint: str) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return bool(commits)
-
-
-def write_outputs(
-    outputs: Path,
-    network: Network,
-    history: History,
-    batches: Batches,
-    resolved: dict[str, Any],
-    code: str,
-    generated: bool,
-) -> None:
-    """Write the checkpoint, the metrics and a few training images below the folder `outputs`.
-
-    `resolved` has the parameters of the section train, with the values that were used in place of `auto`.
-    """
-    start = time.perf_counter()
-    save_weights(network, outputs / paths.CHECKPOINT)
-    save_seconds = time.perf_counter() - start
-    mark = {"generated": True} if generated else {}
-    write_json(outputs / paths.TRAIN_METRICS, metrics(network, history, batches) | mark)
-    write_json(outputs / paths.TIMING, timing(network, history, batches, resolved, code, save_seconds))
-    with replacing(outputs / paths.AUGMENTED) as new:  # here, so that the report shows what the network was given
-        np.save(new, np.stack([images[:IMAGES_SHOWN] for images in (batches.originals(0), batches[0].images)]))
-    for name in ("loss", "accuracy"):  # without validation, these are empty, because `dvc plots` needs every file
-        curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
-        if not curve.exists():
-            write_text(curve, f"step\t{name}\n")
-
-
-def metrics(network: Network, history: History, batches: Batches) -> dict[str, int | float]:
-    """Return the accuracy and loss of the last epoch, and the cost of the training."""
-    last_epoch = slice(-batches.steps_per_epoch, None)
-    values = {
-        "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
-        "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
-        "epochs": batches.epoch_size,
-        "steps": len(batches),
-        "parameters": sum(parameter.size for parameter in network.get_parameters()),
-        "pflop": network.training_pflop(len(batches) * batches.batch_size),
-    }
-    if np.isfinite(history.validation_accuracy).all():
-        values |= {
-            "validation_loss": float(history.validation_loss[-1]),
-            "validation_accuracy": float(history.validation_accuracy[-1]),
-        }
-    return values
-
-
-def run_name() -> str:
-    """Return the name of the experiment, or of the branch if there is no experiment; `unknown` outside git."""
-    if name := os.environ.get("DVC_EXP_NAME"):  # https://dvc.org/doc/user-guide/env
-        return name
-    try:
-        command = ["git", "rev-parse", "--abbrev-ref", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def commit() -> str:
-    """Return the commit of the code, and whether the code has changed since then; `unknown` outside git."""
-    folders = ["stages", "alexnet"]
-    try:
-        name, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", *folders])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{name}, with changes since" if changes else name
-
-
-def timing(
-    network: Network, history: History, batches: Batches, resolved: dict[str, Any], code: str, save_seconds: float
-) -> dict[str, Any]:
-    """Return how long the training took, and on what; `save_seconds` is the time to save the checkpoint."""
-    train_seconds = float(history.seconds.sum(dtype=np.float64))
-    return {
-        "network": type(network).__name__,
-        "device_target": resolved["device_target"],
-        "workers": resolved["workers"],
-        "threads": resolved["threads"],
-        "kernels": resolved["kernels"],
-        "amp_level": resolved["amp_level"],
-        **({"initial_weights_md5": resolved["initial_weights"]} if resolved["initial_weights"] else {}),
-        "images_per_second": len(batches) * batches.batch_size / train_seconds,
-        "step_ms": 1000 * float(np.median(history.seconds)),
-        "train_seconds": train_seconds,
-        "save_seconds": save_seconds + float(history.save_seconds.sum()),
-        "commit": code,
-        "name": run_name(),
-        "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__}
-        | ({"oneDNN": onednn.version()} if resolved["kernels"] == "onednn" else {}),
-    }

@@ -155,6 +155,7 @@ def test_a_parameter_changes_the_stages_that_read_it(
     [
         ("stages/evaluate.py", {"evaluate"}),
         ("stages/train.py", {"train"}),
+        ("stages/train_outputs.py", {"train"}),
         ("stages/params.py", set()),
         ("stages/__main__.py", set()),
         ("stages/zoo_flags.py", set()),

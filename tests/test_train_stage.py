@@ -24,7 +24,7 @@ from alexnet.training.batches import Batches
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
-from stages import params, train
+from stages import params, train, train_outputs
 from tests import archives
 from tests.conftest import Run
 from tests.test_commands import files_of
@@ -239,10 +239,10 @@ def commit_code(folder: Path) -> str:
 def test_changes_of_code_since_the_commit_are_recorded(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(workspace.parent))
-    assert train.commit() == "unknown"
+    assert train_outputs.commit() == "unknown"
     code = commit_code(workspace)
     change(workspace, train={"seed": 2})
-    assert train.commit() == code
+    assert train_outputs.commit() == code
     with (workspace / "alexnet" / "model" / "network.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
-    assert train.commit() == f"{code}, with changes since"
+    assert train_outputs.commit() == f"{code}, with changes since"
