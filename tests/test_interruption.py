@@ -125,7 +125,7 @@ def test_killed_while_a_state_is_written(workspace: Path, whole: str) -> None:
 def test_killed_while_the_outputs_are_written(workspace: Path, whole: str) -> None:
     change(workspace, run={"save_checkpoint_steps": 7})
     for function, trained in (("save_weights", True), ("timing", False)):
-        kill = f"import os; from stages import train_outputs as last; last.{function} = lambda *_: os.kill(os.getpid(), 9); "
+        kill = f"import os, stages.train_outputs as last; last.{function} = lambda *_: os.kill(os.getpid(), 9); "
         code = kill + "from stages.__main__ import main; main(['train'])"
         output = run(workspace, "python", "-c", code, code=-signal.SIGKILL)
         assert ("epoch: 2 step: 5, loss is" in output) == trained
