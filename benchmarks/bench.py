@@ -143,7 +143,7 @@ class Bench:
         return rows
 
     def step(self) -> list[Row]:
-        """Training step without the rest of the stage, by kernels and precision, and in PyTorch if there is one."""
+        """Training step alone, by kernels and precision, and in PyTorch if there is one."""
         if not self._peaks:
             self.matmul()
         threads, rows = self._threads, []

@@ -286,7 +286,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
         "Confusion matrix": ("true class", "predicted class"),
     }
     pictures = {f"report/{path.name}" for path in (original / "report").glob("*.png")}
-    assert len(pictures) == 8
+    assert len(pictures) == 9
     assert set(plots) == set(axes) | pictures
     for title, (x, y) in axes.items():
         content = json.dumps(plots[title])
