@@ -150,11 +150,12 @@ class Params(_Section):
     run: Run
 
 
-def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
+def read(overrides: Mapping[tuple[str, str], str] = {}, override: str = "--{key}") -> Params:
     """Read and check all of params.yaml in the working directory.
 
     Args:
         overrides: values that replace those in the file, as YAML texts by section and key.
+        override: how an error names an overridden parameter, with `{section}` and `{key}` in it.
 
     Raises InputError, which names every wrong key or flag, its value, and what is allowed.
     """
@@ -186,7 +187,7 @@ def read(overrides: Mapping[tuple[str, str], str] = {}) -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
-        told = dict.fromkeys(_line(details, overrides) for details in problems[:MOST_PROBLEMS])
+        told = dict.fromkeys(_line(details, overrides, override) for details in problems[:MOST_PROBLEMS])
         if len(problems) > MOST_PROBLEMS:
             told[f"and {len(problems) - MOST_PROBLEMS} more"] = None
         raise InputError("; ".join(told)) from None
@@ -227,13 +228,13 @@ class _Shown(Repr):
 _SHOWN = _Shown()
 
 
-def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str]) -> str:
+def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], override: str) -> str:
     # Deeper parts of the location are items of a list or alternatives of a union, which the line does not name.
     section, key = (*map(str, error["loc"][:2]), "", "")[:2]
     schema: Any = Params.model_fields[section].annotation if key else Params
     name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
     if (section, key) in overrides:
-        name = f"--{key}"
+        name = override.format(section=section, key=key)
     problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         close = get_close_matches(key or section, schema.model_fields, 1)

@@ -59,7 +59,7 @@ def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     assert output.startswith(
-        "Experiment demo, in a copy of this folder, which stays as it is:\n\nRunning stage 'download'"
+        "Experiment demo, in a copy of this folder, whose own files stay as they are:\n\nRunning stage 'download'"
     )
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
@@ -85,6 +85,32 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
     assert run(folder, "git", "status", "--short") == "", "the workspace is as it was"
 
 
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("train.learning_rate=-1.0", "ERROR: train.learning_rate is -1.0, expected a number above 0"),
+        ("train.epochs=3", "ERROR: train.epochs is 3, but there is no such key (did you mean epoch_size?): expected"),
+        ("trian.seed=3", "ERROR: trian.seed=3 is no setting, expected SECTION.KEY=VALUE with a section of data, model"),
+        ("train.seed", "ERROR: train.seed is no setting, expected SECTION.KEY=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line_before_dvc_starts(setting: str, line: str, project: Path) -> None:
+    for command in (("recipe", "demo"), ("seeds", "demo", "--seeds", "1")):
+        output = run(project, "python", "-m", "tools", *command, "-S", setting, code=2)
+        assert output.startswith(line)
+        assert output.count("\n") == 1
+
+
+def test_a_commit_without_experiments_says_so(project: Path) -> None:
+    run(project, "git", "commit", "--quiet", "--allow-empty", "--message", "empty")
+    try:
+        first, second = run(project, "python", "-m", "tools", "compare").splitlines()
+    finally:
+        run(project, "git", "reset", "--quiet", "--soft", "HEAD~")
+    assert first == "there is no experiment on this commit yet: make recipe NAME=five-minutes runs one"
+    assert "on older commits: make compare ALL=1" in second
+
+
 def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     values = ("data.urls=[archive.tar.gz]", "data.md5=null", "train.epoch_size=2", "train.learning_rate=0.05")
     changes = [part for value in values for part in ("-S", value)]
@@ -95,9 +121,9 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     assert output.splitlines()[-1].endswith("dvc exp apply other")
     assert (project / "report-other" / "index.html").exists()
 
-    wrong = ("-S", "train.learning_rate=-1.0")
+    wrong = ("-S", "data.urls=[missing.tar.gz]", "-S", "data.md5=null")
     output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *wrong, code=255)
-    assert "train.learning_rate is -1.0, expected a number above 0" in output
+    assert "missing.tar.gz" in output
     assert "Traceback" not in output
     assert measured(project, "other") == found, "an experiment that fails replaces none"
 

@@ -30,12 +30,16 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
     """
     experiments.check_repository()
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if result.returncode:
-        raise InputError(f"dvc exp show failed: {result.stderr.strip()}")
-    commits = chosen(json.loads(result.stdout), names)
+    shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if shown.returncode:
+        raise InputError(f"dvc exp show failed: {shown.stderr.strip()}")
+    commits = chosen(json.loads(shown.stdout), names)
     # The width does not depend on the terminal, so that a file gets the same table.
-    Console(width=WIDTH, highlight=False).print(table(commits))
+    result = table(commits)
+    if result.row_count:
+        Console(width=WIDTH, highlight=False).print(result)
+    else:
+        print("there is no experiment on this commit yet: make recipe NAME=five-minutes runs one")
     if not all_commits and (hidden := count_older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
     if figure:

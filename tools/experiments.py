@@ -59,15 +59,17 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
             last one is used.
 
     Raises:
-        InputError: there is no commit to start from, or git does not know the author of a new commit.
+        InputError: there is no commit to start from, git does not know the author of a new commit, or a value is not
+            allowed.
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
+    check(settings)
     reference = reference_of(name)
     replaced = git("rev-parse", "--quiet", "--verify", reference)
     if replaced:
         git("update-ref", "-d", reference)
-    print(f"Experiment {name}, in a copy of this folder, which stays as it is:\n")
+    print(f"Experiment {name}, in a copy of this folder, whose own files stay as they are:\n")
     try:
         code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
     finally:
@@ -76,6 +78,19 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     if code:
         sys.exit(code)
     return read(name)
+
+
+def check(settings: Sequence[str]) -> None:
+    """Raise InputError unless params.yaml with these settings is valid, before DVC starts and takes minutes."""
+    overrides = {}
+    for text in settings:
+        place, equals, value = text.partition("=")
+        section, _, key = place.partition(".")
+        if not equals or section not in params.Params.model_fields:
+            sections = ", ".join(params.Params.model_fields)
+            raise InputError(f"{text} is no setting, expected SECTION.KEY=VALUE with a section of {sections}")
+        overrides[section, key] = value
+    params.read(overrides, override="{section}.{key}")
 
 
 def is_current(name: str, settings: Sequence[str]) -> bool:
