@@ -274,6 +274,11 @@ def test_an_image_of_millions_of_parts_is_answered_or_refused_soon(kind: str) ->
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10
 
 
+def test_a_photograph_in_too_many_passes_is_refused() -> None:
+    with pytest.raises(InputError, match="it has too many passes"):
+        image_file.read_image(jpeg(passes=6000))
+
+
 def test_a_photograph_in_passes_is_answered() -> None:
     assert image_file.read_image(jpeg(b"\xff\xfe\0\2" * 1000)).shape == (32, 32, 3)
 
