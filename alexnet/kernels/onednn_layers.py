@@ -254,10 +254,19 @@ class _TrainedBlock:
             x_any, Layout.any(weight), bias_layout, convolved_any, stride, padding, convolution
         )
         diff_bias = {} if norm else {"diff_bias": self._gradients[2]}
-        _add_weight_gradient(backward, for_weight, source, before, self._gradients[1], **diff_bias)
+        _add_gradient(
+            backward,
+            for_weight,
+            "diff_weights",
+            self._gradients[1],
+            {"src": source, "diff_dst": before},
+            **diff_bias,
+        )
         if not first:
             for_x = onednn.convolution_backward_data(x_any, weight_any, convolved_any, stride, padding, convolution)
-            _add_input_gradient(backward, for_x, weight_plain, before, self._gradients[0])
+            _add_gradient(
+                backward, for_x, "diff_src", self._gradients[0], {"weights": weight_plain, "diff_dst": before}
+            )
 
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
@@ -345,9 +354,16 @@ class _InnerProduct:
         for_weight = onednn.inner_product_backward_weights(
             x_any, Layout.any(weight), bias_plain.layout, gradient_any, product
         )
-        _add_weight_gradient(backward, for_weight, source, gradient, self._gradients[1], diff_bias=self._gradients[2])
+        _add_gradient(
+            backward,
+            for_weight,
+            "diff_weights",
+            self._gradients[1],
+            {"src": source, "diff_dst": gradient},
+            diff_bias=self._gradients[2],
+        )
         for_x = onednn.inner_product_backward_data(x_any, weight_any, gradient_any, product)
-        _add_input_gradient(backward, for_x, weight_plain, gradient, self._gradients[0])
+        _add_gradient(backward, for_x, "diff_src", self._gradients[0], {"weights": weight_plain, "diff_dst": gradient})
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         _set(self._inputs, inputs)
@@ -360,33 +376,20 @@ class _InnerProduct:
         return tuple(gradient.array for gradient in self._gradients)
 
 
-def _add_weight_gradient(
-    program: Program, primitive: Primitive, source: Memory, gradient: Memory, result: ArrayMemory, **diff_bias: Memory
+def _add_gradient(
+    program: Program,
+    primitive: Primitive,
+    name: str,
+    result: ArrayMemory,
+    inputs: dict[str, Memory],
+    **diff_bias: Memory,
 ) -> None:
-    # Appends the primitive for the gradient of a weight, from the input of the layer and the gradient of its output.
-    diff_weights = Memory(primitive.layout("diff_weights"))
-    program.add(
-        primitive,
-        src=program.convert(source, primitive.layout("src")),
-        diff_dst=program.convert(gradient, primitive.layout("diff_dst")),
-        diff_weights=diff_weights,
-        **diff_bias,
-    )
-    program.store(diff_weights, result)
-
-
-def _add_input_gradient(
-    program: Program, primitive: Primitive, weight: Memory, gradient: Memory, result: ArrayMemory
-) -> None:
-    # Appends the primitive for the gradient of a layer's input, from its weight and the gradient of its output.
-    diff_src = Memory(primitive.layout("diff_src"))
-    program.add(
-        primitive,
-        weights=program.convert(weight, primitive.layout("weights")),
-        diff_dst=program.convert(gradient, primitive.layout("diff_dst")),
-        diff_src=diff_src,
-    )
-    program.store(diff_src, result)
+    # Appends a backward primitive, which reads the inputs in the layouts that it has chosen, and stores the gradient
+    # that it writes under oneDNN's name in the result.
+    gradient = Memory(primitive.layout(name))
+    converted = {key: program.convert(memory, primitive.layout(key)) for key, memory in inputs.items()}
+    program.add(primitive, **converted, **{name: gradient}, **diff_bias)
+    program.store(gradient, result)
 
 
 def _set(memories: tuple[ArrayMemory, ...], arrays: tuple[np.ndarray, ...]) -> None:
