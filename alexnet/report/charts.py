@@ -265,22 +265,30 @@ def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Th
     return png.getvalue()
 
 
+def _mosaic(tiles: np.ndarray, columns: int, gap: int, theme: Theme) -> np.ndarray:
+    # Returns the tiles, of shape (N, height, width, 3), in rows with gaps of so many pixels between them.
+    count, height, width, _ = tiles.shape
+    rows, tall, wide = -(-count // columns), height + gap, width + gap
+    mosaic = np.empty((rows, columns, tall, wide, 3))
+    mosaic[:] = to_rgb(theme.background)
+    for number, tile in enumerate(tiles):
+        mosaic[divmod(number, columns)][:height, :width] = tile
+    return mosaic.swapaxes(1, 2).reshape(rows * tall, columns * wide, 3)[:-gap, :-gap]
+
+
 def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], theme: Theme) -> bytes:
     """Draw pairs of images, both uint8 of shape (N, 3, H, W), six pairs a row; the labels name the upper and the lower.
 
     N is at least 1.
     """
-    count, _, height, width = above.shape
+    count, _, height, _ = above.shape
     columns, rows = min(PAIRS_PER_ROW, count), -(-count // PAIRS_PER_ROW)
     gap, margin = 2, 8  # pixels between the images of a pair, and from pair to pair
-    mosaic = np.empty((rows, columns, 2 * height + gap + margin, width + margin, 3))
-    mosaic[:] = to_rgb(theme.background)
-    for number, (upper, lower) in enumerate(zip(above, below, strict=True)):
-        tile = mosaic[divmod(number, columns)]
-        tile[:height, :width] = upper.transpose(1, 2, 0) / 255
-        tile[height + gap : 2 * height + gap, :width] = lower.transpose(1, 2, 0) / 255
-    tall, wide = mosaic.shape[2:4]
-    whole = mosaic.swapaxes(1, 2).reshape(rows * tall, columns * wide, 3)[:-margin, :-margin]
+    stacked = [
+        _mosaic(np.stack(pair).transpose(0, 2, 3, 1) / 255, 1, gap, theme) for pair in zip(above, below, strict=True)
+    ]
+    whole = _mosaic(np.stack(stacked), columns, margin, theme)
+    tall = 2 * height + gap + margin
     with _figure(theme, 4.2, 0.15 + 3.9 * whole.shape[0] / whole.shape[1]) as (figure, png):
         axes = figure.subplots()
         axes.imshow(whole, interpolation="nearest")
@@ -300,14 +308,7 @@ def filters(weights: np.ndarray, theme: Theme) -> bytes:
 
     Source: Krizhevsky et al. 2012, figure 3.
     """
-    count, _, height, width = weights.shape
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     tiles = 0.5 + weights / (2 * np.where(largest, largest, 1))
-    rows = -(-count // FILTERS_PER_ROW)
-    mosaic = np.empty((rows, FILTERS_PER_ROW, height + 1, width + 1, 3))  # with one pixel between two filters
-    mosaic[:] = to_rgb(theme.background)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, FILTERS_PER_ROW)
-        mosaic[row, column, :height, :width] = tile.transpose(1, 2, 0)
-    whole = mosaic.swapaxes(1, 2).reshape(rows * (height + 1), FILTERS_PER_ROW * (width + 1), 3)[:-1, :-1]
+    whole = _mosaic(tiles.transpose(0, 2, 3, 1), FILTERS_PER_ROW, 1, theme)
     return _pixels(np.round(255 * whole).astype(np.uint8).repeat(FILTER_SCALE, axis=0).repeat(FILTER_SCALE, axis=1))
