@@ -15,13 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from dvclive import Live
 from mindspore.train import Callback
 
 from alexnet import cifar10
-from alexnet.kernels import onednn
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import load_initial_weights
 from alexnet.model.network import Network
@@ -183,8 +181,7 @@ def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any])
         "model": model,
         "train": train,
         "code": {name: digest(Path(str(file)), "sha256") for name, file in (code | {"stages.train": __file__}).items()},
-        "packages": {"mindspore": ms.__version__, "numpy": np.__version__}
-        | ({"onednn": onednn.version()} if train["kernels"] == "onednn" else {}),
+        "packages": {name.lower(): version for name, version in train_outputs.versions(train["kernels"]).items()},
     }
 
 

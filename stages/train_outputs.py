@@ -13,6 +13,7 @@ import numpy as np
 from alexnet.kernels import onednn
 from alexnet.model.checkpoint import save_weights
 from alexnet.model.network import Network
+from alexnet.runtime.choices import KernelLibrary
 from alexnet.runtime.files import replacing, write_json, write_text
 from alexnet.training.batches import Batches
 from alexnet.training.history import History
@@ -92,6 +93,12 @@ def commit() -> str:
     return f"{name}, with changes since" if changes else name
 
 
+def versions(kernels: KernelLibrary) -> dict[str, str]:
+    """Return the versions of the packages that compute a training."""
+    packages = {"MindSpore": ms.__version__, "NumPy": np.__version__}
+    return packages | ({"oneDNN": onednn.version()} if kernels == "onednn" else {})
+
+
 def timing(
     network: Network, history: History, batches: Batches, resolved: dict[str, Any], code: str, save_seconds: float
 ) -> dict[str, Any]:
@@ -112,6 +119,5 @@ def timing(
         "commit": code,
         "name": run_name(),
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": {"MindSpore": ms.__version__, "NumPy": np.__version__}
-        | ({"oneDNN": onednn.version()} if resolved["kernels"] == "onednn" else {}),
+        "versions": versions(resolved["kernels"]),
     }
