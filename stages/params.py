@@ -30,7 +30,7 @@ MOST_CHARACTERS = 100_000
 MOST_LEVELS = 20
 """How many lists and mappings may stand one in another: the parser takes minutes for thousands."""
 MOST_PROBLEMS = 20
-"""How many wrong keys and values are told at once."""
+"""How many wrong keys and values are reported at once."""
 
 
 def _allowed(text: str, **limits: Any) -> Any:
@@ -187,10 +187,10 @@ def read(overrides: Mapping[tuple[str, str], str] = {}, override: str = "--{key}
         return Params.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
-        told = dict.fromkeys(_line(details, overrides, override) for details in problems[:MOST_PROBLEMS])
+        lines = dict.fromkeys(_line(details, overrides, override) for details in problems[:MOST_PROBLEMS])
         if len(problems) > MOST_PROBLEMS:
-            told[f"and {len(problems) - MOST_PROBLEMS} more"] = None
-        raise InputError("; ".join(told)) from None
+            lines[f"and {len(problems) - MOST_PROBLEMS} more"] = None
+        raise InputError("; ".join(lines)) from None
 
 
 def _check_size(text: str, yaml: YAML) -> None:

@@ -39,7 +39,8 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
     if result.row_count:
         Console(width=WIDTH, highlight=False).print(result)
     else:
-        print("there is no experiment on this commit yet: make recipe NAME=five-minutes runs one")
+        place = "" if all_commits else " on this commit"
+        print(f"there is no experiment{place} yet: make recipe NAME=five-minutes runs one")
     if not all_commits and (hidden := count_older()):
         print(f"{hidden} more experiment{'s' if hidden != 1 else ''} on older commits: make compare ALL=1")
     if figure:

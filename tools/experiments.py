@@ -64,7 +64,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
-    check(settings)
+    params.read(parsed(settings), override="{section}.{key}")  # before DVC starts, which takes a while
     reference = reference_of(name)
     replaced = git("rev-parse", "--quiet", "--verify", reference)
     if replaced:
@@ -80,17 +80,17 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     return read(name)
 
 
-def check(settings: Sequence[str]) -> None:
-    """Raise InputError unless params.yaml with these settings is valid, before DVC starts and takes minutes."""
-    overrides = {}
+def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the values of settings, as YAML texts by section and key. Raises InputError when one has another form."""
+    values = {}
     for text in settings:
         place, equals, value = text.partition("=")
         section, _, key = place.partition(".")
         if not equals or section not in params.Params.model_fields:
             sections = ", ".join(params.Params.model_fields)
             raise InputError(f"{text} is no setting, expected SECTION.KEY=VALUE with a section of {sections}")
-        overrides[section, key] = value
-    params.read(overrides, override="{section}.{key}")
+        values[section, key] = value
+    return values
 
 
 def is_current(name: str, settings: Sequence[str]) -> bool:
@@ -102,10 +102,8 @@ def is_current(name: str, settings: Sequence[str]) -> bool:
         return False
     yaml = YAML(typ="safe")
     values = yaml.load(params.PATH)
-    for text in settings:
-        place, _, value = text.partition("=")
-        section, _, key = place.partition(".")
-        values.setdefault(section, {})[key] = yaml.load(value)
+    for (section, key), value in parsed(settings).items():
+        values[section][key] = yaml.load(value)
     return bool(yaml.load(stored) == values)
 
 
