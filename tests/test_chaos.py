@@ -5,6 +5,7 @@ A random signal to a random process stops it, or a disk that is full for a while
 did; the moments are then the same, but not what the processes are at by then.
 """
 
+import json
 import os
 import random
 import resource
@@ -148,6 +149,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
             print(f"{kernels} {kills}: {attack}, {running}", flush=True)
         outcome = "bad"
         try:
+            remove_damaged_lock(folder)
             run(folder, *REPRO)
             assert result(folder) == expected, done
             wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
@@ -158,8 +160,19 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
         shutil.rmtree(folder)
 
 
+def remove_damaged_lock(folder: Path) -> None:
+    """Do what docs/interrupting.md advises when DVC was killed while it wrote the list of the files in use."""
+    lock = folder / ".dvc/tmp/rwlock"
+    with suppress(FileNotFoundError):
+        try:
+            json.loads(lock.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            lock.unlink()
+
+
 def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds: float) -> tuple[str, str]:
     """Run DVC, stop it after a random time, and return how and at what; two empty texts when it had ended by then."""
+    remove_damaged_lock(folder)
     dvc = subprocess.Popen(
         REPRO,
         cwd=folder,

@@ -49,7 +49,7 @@ def test_the_workflow_runs_the_makefiles_targets() -> None:
 def commands(*arguments: str) -> list[str]:
     """Return the commands that make would run for a target if `.venv` is up to date."""
     stamps = ("--old-file=.venv/run.stamp", "--old-file=.venv/dev.stamp")
-    return run(ROOT, "make", "--dry-run", *stamps, *arguments).splitlines()
+    return run(ROOT, "make", "--dry-run", "--no-print-directory", *stamps, *arguments).splitlines()
 
 
 def words(*arguments: str) -> str:
