@@ -598,8 +598,10 @@ class Program:
 
     def convert(self, memory: Memory, layout: Layout) -> Memory:
         """Return a tensor in a layout: the tensor itself if it has this layout, else a copy that is appended here."""
-        if memory.layout == layout:
-            return memory
+        return memory if memory.layout == layout else self.copy(memory, layout)
+
+    def copy(self, memory: Memory, layout: Layout) -> Memory:
+        """Append copying a tensor, and return its copy in a layout."""
         copy = Memory(layout)
         self.add(reorder(memory.layout, layout), src=memory, dst=copy)
         return copy

@@ -55,9 +55,10 @@ class ConvolutionBlock(nn.Cell):
             epsilon=norm.eps if norm else None,
             data_type=data_type,
         )
-        make = partial(_TrainedBlock, settings, first)
+        weight = convolution.weight.shape
+        make = partial(_TrainedBlock, settings, first, weight)
         self.trained = (_WithBias if norm is None else _WithNorm)(make, first)
-        self.inference = _forward_operator(cache(partial(_InferenceBlock, settings)), 3 if norm is None else 6)
+        self.inference = _forward_operator(partial(_InferenceBlock, settings, weight), 3 if norm is None else 6)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the block."""
@@ -93,9 +94,9 @@ class Dense(nn.Dense):
         self, in_channels: int, out_channels: int, relu: bool, data_type: DataType = "f32", **settings: Any
     ) -> None:
         super().__init__(in_channels, out_channels, **settings)
-        make = partial(_InnerProduct, relu=relu, data_type=data_type)
-        self.trained = _WithBias(partial(make, propagation=Propagation.TRAINING))
-        self.inference = _forward_operator(cache(partial(make, propagation=Propagation.INFERENCE)), 3)
+        make = partial(_InnerProduct, self.weight.shape, relu, data_type)
+        self.trained = _WithBias(partial(make, Propagation.TRAINING))
+        self.inference = _forward_operator(partial(make, Propagation.INFERENCE), 3)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the layer."""
@@ -103,9 +104,8 @@ class Dense(nn.Dense):
 
 
 class _WithBias(nn.Cell):
-    # A layer with a weight and a bias. `make` takes the shapes of the inputs and returns an object that computes the
-    # layer for these shapes.
-    def __init__(self, make: Callable[..., Any], first: bool = False) -> None:
+    # A layer with a weight and a bias. `make` takes the shape of x and returns an object that computes the layer for it.
+    def __init__(self, make: Callable[[Shape], Any], first: bool = False) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
         self.first = first
@@ -118,13 +118,13 @@ class _WithBias(nn.Cell):
         self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor, out: ms.Tensor, gradient: ms.Tensor
     ) -> tuple[ms.Tensor, ...]:
         if self.first:
-            return ops.zeros_like(x), *self.backward(x, weight, bias, gradient)
-        return self.backward(x, weight, bias, gradient)
+            return ops.zeros_like(x), *self.backward(x, bias, gradient)
+        return self.backward(x, bias, gradient)
 
 
 class _WithNorm(nn.Cell):
     # A layer with a weight and batch normalisation. The mean and variance of the batch are outputs without a gradient.
-    def __init__(self, make: Callable[..., Any], first: bool) -> None:
+    def __init__(self, make: Callable[[Shape], Any], first: bool) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
         self.first = first
@@ -137,30 +137,33 @@ class _WithNorm(nn.Cell):
         self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: Any, gradients: Any
     ) -> tuple[ms.Tensor, ...]:
         if self.first:
-            return ops.zeros_like(x), *self.backward(x, weight, gamma, beta, gradients[0])
-        return self.backward(x, weight, gamma, beta, gradients[0])
+            return ops.zeros_like(x), *self.backward(x, gamma, beta, gradients[0])
+        return self.backward(x, gamma, beta, gradients[0])
 
 
-def _forward_operator(make: Callable[..., Any], inputs: int, outputs: int = 1) -> ops.Custom:
+def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 1) -> ops.Custom:
+    make = cache(make)
+
     def run(*arrays: np.ndarray) -> Any:
-        return make(*(array.shape for array in arrays)).forward(*arrays)
+        return make(arrays[0].shape).forward(*arrays)
 
     def shapes(*input_shapes: Any) -> Any:
-        return make(*map(tuple, input_shapes)).outputs
+        return make(tuple(input_shapes[0])).outputs
 
     return _operator(run, shapes, inputs, outputs)
 
 
-def _backward_operator(make: Callable[..., Any], inputs: int, first: bool) -> ops.Custom:
-    # The operator takes the inputs of the forward operator and the gradient of its first output. It returns the
-    # gradients of the inputs, without that of x if the layer is the first of the network.
+def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -> ops.Custom:
+    # The operator takes the inputs of the forward operator, without the weight, and the gradient of its first output. It
+    # returns the gradients of the forward operator's inputs, without that of x if the layer is the first of the network.
+    # The weight is what the forward operator has kept: MindSpore copies each input, and the weights are the largest.
     def run(*arrays: np.ndarray) -> Any:
-        return make(*(array.shape for array in arrays[:-1])).backward(*arrays)
+        return make(arrays[0].shape).backward(*arrays)
 
     def shapes(*input_shapes: Any) -> Any:
-        return tuple(map(tuple, input_shapes[first:-1]))
+        return make(tuple(input_shapes[0])).gradient_shapes
 
-    return _operator(run, shapes, inputs + 1, inputs - first)
+    return _operator(run, shapes, inputs, inputs - first)
 
 
 def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
@@ -188,19 +191,21 @@ class _BlockSettings(NamedTuple):
 class _TrainedBlock:
     # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
     # weight, gamma and beta.
-    def __init__(self, settings: _BlockSettings, first: bool, x: Shape, weight: Shape, *vectors: Shape) -> None:
+    def __init__(self, settings: _BlockSettings, first: bool, weight: Shape, x: Shape) -> None:
         stride, padding, pool, epsilon, data_type = settings
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
         channels = weight[:1]
-        self._first = first
         norm = self._norm = epsilon is not None
+        inputs = (x, weight, *(channels,) * (2 if norm else 1))
+        self._first = first
+        self.gradient_shapes = inputs[first:]
         self.outputs = (out_shape, channels, channels) if norm else out_shape
         values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
         self._unbiased = values / max(1, values - 1)
-        self._inputs = tuple(map(ArrayMemory, (x, weight, *vectors)))
+        self._inputs = tuple(map(ArrayMemory, inputs))
         x_plain, weight_plain, *rest = self._inputs
         self._out, self._gradient = ArrayMemory(out_shape), ArrayMemory(out_shape)
-        self._gradients = tuple(map(ArrayMemory, (x, weight, *vectors)))
+        self._gradients = tuple(map(ArrayMemory, inputs))
         self._mean, self._variance = ArrayMemory(channels), ArrayMemory(channels)
         x_any, weight_any, convolved_any = (Layout.any(shape, data_type) for shape in (x, weight, convolved_shape))
         bias_layout = None if norm else rest[0].layout
@@ -210,7 +215,7 @@ class _TrainedBlock:
             Propagation.TRAINING, x_any, weight_any, bias_layout, convolved_any, stride, padding, relu=not norm
         )
         source = forward.convert(x_plain, convolution.layout("src"))
-        kernels = forward.convert(weight_plain, convolution.layout("weights"))
+        kernels = forward.copy(weight_plain, convolution.layout("weights"))
         activated = convolved = Memory(convolution.layout("dst"))
         bias = {} if norm else {"bias": rest[0]}
         forward.add(convolution, src=source, weights=kernels, **bias, dst=convolved)
@@ -264,9 +269,7 @@ class _TrainedBlock:
         )
         if not first:
             for_x = onednn.convolution_backward_data(x_any, weight_any, convolved_any, stride, padding, convolution)
-            _add_gradient(
-                backward, for_x, "diff_src", self._gradients[0], {"weights": weight_plain, "diff_dst": before}
-            )
+            _add_gradient(backward, for_x, "diff_src", self._gradients[0], {"weights": kernels, "diff_dst": before})
 
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
@@ -276,8 +279,8 @@ class _TrainedBlock:
             return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
         return self._out.array
 
-    def backward(self, *inputs_and_gradient: np.ndarray) -> Any:
-        _set((*self._inputs, self._gradient), inputs_and_gradient)
+    def backward(self, x: np.ndarray, *vectors_and_gradient: np.ndarray) -> Any:
+        _set((self._inputs[0], *self._inputs[2:], self._gradient), (x, *vectors_and_gradient))
         self._backward.run()
         return tuple(gradient.array for gradient in self._gradients[self._first :])
 
@@ -285,7 +288,7 @@ class _TrainedBlock:
 class _InferenceBlock:
     # Computes a ConvolutionBlock outside of training, for one shape of its input. The inputs are x, weight and bias, or
     # x, weight, gamma, beta, running mean and running variance.
-    def __init__(self, settings: _BlockSettings, x: Shape, weight: Shape, *vectors: Shape) -> None:
+    def __init__(self, settings: _BlockSettings, weight: Shape, x: Shape) -> None:
         stride, padding, pool, epsilon, data_type = settings
         convolved_shape, self.outputs = _output_shapes(x, weight, stride, padding, pool)
         self._epsilon = epsilon
@@ -325,53 +328,56 @@ class _InferenceBlock:
 
 class _InnerProduct:
     # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias.
-    def __init__(
-        self, x: Shape, weight: Shape, bias: Shape, *, relu: bool, data_type: DataType, propagation: Propagation
-    ) -> None:
+    def __init__(self, weight: Shape, relu: bool, data_type: DataType, propagation: Propagation, x: Shape) -> None:
+        bias = weight[:1]
         self.outputs = (x[0], weight[0])
-        self._inputs = x_plain, weight_plain, bias_plain = tuple(map(ArrayMemory, (x, weight, bias)))
+        self.gradient_shapes = x, weight, bias
+        self._inputs = x_plain, weight_plain, bias_plain = tuple(map(ArrayMemory, self.gradient_shapes))
         self._out = ArrayMemory(self.outputs)
-        x_any, weight_any, gradient_any = (Layout.any(shape, data_type) for shape in (x, weight, self.outputs))
+        x_any, gradient_any = (Layout.any(shape, data_type) for shape in (x, self.outputs))
+        # In bfloat16, putting the weight in oneDNN's preferred order would take longer than the products gain by it.
+        weight_layout = Layout.plain(weight, data_type) if data_type == "bf16" else Layout.any(weight)
 
         forward = self._forward = Program()
         product = onednn.inner_product_forward(
-            propagation, x_any, weight_any, bias_plain.layout, self._out.layout, relu
+            propagation, x_any, weight_layout, bias_plain.layout, self._out.layout, relu
         )
         source = forward.convert(x_plain, product.layout("src"))
-        weights = forward.convert(weight_plain, product.layout("weights"))
+        weights = forward.copy(weight_plain, product.layout("weights"))
         forward.add(product, src=source, weights=weights, bias=bias_plain, dst=self._out)
         if propagation == Propagation.INFERENCE:
             return
 
         backward = self._backward = Program()
-        self._gradient, self._gradients = ArrayMemory(self.outputs), tuple(map(ArrayMemory, (x, weight, bias)))
+        self._gradient, self._gradients = ArrayMemory(self.outputs), tuple(map(ArrayMemory, self.gradient_shapes))
         gradient = self._gradient
         if relu:
             gradient = ArrayMemory(self.outputs)
             backward.add(
                 onednn.relu_backward(self._out.layout), src=self._out, diff_dst=self._gradient, diff_src=gradient
             )
+        of_weight = self._gradients[1]
         for_weight = onednn.inner_product_backward_weights(
-            x_any, Layout.any(weight), bias_plain.layout, gradient_any, product
+            x_any, of_weight.layout, bias_plain.layout, gradient_any, product
         )
         _add_gradient(
             backward,
             for_weight,
             "diff_weights",
-            self._gradients[1],
+            of_weight,
             {"src": source, "diff_dst": gradient},
             diff_bias=self._gradients[2],
         )
-        for_x = onednn.inner_product_backward_data(x_any, weight_any, gradient_any, product)
-        _add_gradient(backward, for_x, "diff_src", self._gradients[0], {"weights": weight_plain, "diff_dst": gradient})
+        for_x = onednn.inner_product_backward_data(x_any, weight_layout, gradient_any, product)
+        _add_gradient(backward, for_x, "diff_src", self._gradients[0], {"weights": weights, "diff_dst": gradient})
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         _set(self._inputs, inputs)
         self._forward.run()
         return self._out.array
 
-    def backward(self, *inputs_and_gradient: np.ndarray) -> tuple[np.ndarray, ...]:
-        _set((*self._inputs, self._gradient), inputs_and_gradient)
+    def backward(self, x: np.ndarray, bias: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, ...]:
+        _set((self._inputs[0], self._inputs[2], self._gradient), (x, bias, gradient))
         self._backward.run()
         return tuple(gradient.array for gradient in self._gradients)
 
@@ -384,12 +390,16 @@ def _add_gradient(
     inputs: dict[str, Memory],
     **diff_bias: Memory,
 ) -> None:
-    # Appends a backward primitive, which reads the inputs in the layouts that it has chosen, and stores the gradient
-    # that it writes under oneDNN's name in the result.
-    gradient = Memory(primitive.layout(name))
+    # Appends a backward primitive, which reads the inputs in the layouts that it has chosen. The gradient that it writes
+    # under oneDNN's name gets to the result.
     converted = {key: program.convert(memory, primitive.layout(key)) for key, memory in inputs.items()}
-    program.add(primitive, **converted, **{name: gradient}, **diff_bias)
-    program.store(gradient, result)
+    layout = primitive.layout(name)
+    if layout == result.layout:
+        program.add(primitive, **converted, **{name: result}, **diff_bias)
+    else:
+        gradient = Memory(layout)
+        program.add(primitive, **converted, **{name: gradient}, **diff_bias)
+        program.store(gradient, result)
 
 
 def _set(memories: tuple[ArrayMemory, ...], arrays: tuple[np.ndarray, ...]) -> None:
