@@ -112,7 +112,7 @@ def gradients(net: nn.Cell, x: np.ndarray, gradient: np.ndarray) -> tuple[np.nda
 
 
 def stored(values: np.ndarray, data_type: str) -> np.ndarray:
-    """Return the values as the kernels keep them: in bfloat16 rounded to the nearest of its numbers, to even in a tie."""
+    """Return the values as the kernels keep them: in bfloat16 rounded to the nearest one, or to the even one of two."""
     if data_type == "f32":
         return values.astype(np.float64)
     bits = values.astype(np.float32).view(np.uint32)
@@ -151,8 +151,8 @@ def test_a_convolution_block_forward_and_backward(shape: tuple[int, ...], norm: 
     pooled = min(height, width) > 4
     block = block_of(shape, norm, pooled, data_type)
     x = RNG.normal(0, 1, (images, channels_in, height, width)).astype(np.float32)
-    # Values are rounded here wherever the kernels round theirs. Otherwise, a rounded value could be on the other side of
-    # ReLU's zero, or another value of a pooling window could be the largest, and whole gradients would move.
+    # Values are rounded here wherever the kernels round theirs. Otherwise, a rounded value could be on the other side
+    # of ReLU's zero, or another value of a pooling window could be the largest, and whole gradients would move.
     inputs, weight = stored(x, data_type), stored(block.convolution.weight.asnumpy(), data_type)
     convolved, windows = convolve(inputs, weight, stride, padding)
     if block.norm is not None:

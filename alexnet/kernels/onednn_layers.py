@@ -58,7 +58,7 @@ class ConvolutionBlock(nn.Cell):
         weight = convolution.weight.shape
         make = partial(_TrainedBlock, settings, first, weight)
         self.trained = (_WithBias if norm is None else _WithNorm)(make, first)
-        self.inference = _forward_operator(partial(_InferenceBlock, settings, weight), 3 if norm is None else 6)
+        self.inference = _forward_operator(cache(partial(_InferenceBlock, settings, weight)), 3 if norm is None else 6)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the block."""
@@ -96,7 +96,7 @@ class Dense(nn.Dense):
         super().__init__(in_channels, out_channels, **settings)
         make = partial(_InnerProduct, self.weight.shape, relu, data_type)
         self.trained = _WithBias(partial(make, Propagation.TRAINING))
-        self.inference = _forward_operator(partial(make, Propagation.INFERENCE), 3)
+        self.inference = _forward_operator(cache(partial(make, Propagation.INFERENCE)), 3)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the layer."""
@@ -104,7 +104,7 @@ class Dense(nn.Dense):
 
 
 class _WithBias(nn.Cell):
-    # A layer with a weight and a bias. `make` takes the shape of x and returns an object that computes the layer for it.
+    # A layer with weight and bias. `make` takes the shape of x and returns an object that computes the layer for it.
     def __init__(self, make: Callable[[Shape], Any], first: bool = False) -> None:
         super().__init__(auto_prefix=False)
         make = cache(make)
@@ -142,8 +142,6 @@ class _WithNorm(nn.Cell):
 
 
 def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 1) -> ops.Custom:
-    make = cache(make)
-
     def run(*arrays: np.ndarray) -> Any:
         return make(arrays[0].shape).forward(*arrays)
 
@@ -154,9 +152,9 @@ def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 
 
 
 def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -> ops.Custom:
-    # The operator takes the inputs of the forward operator, without the weight, and the gradient of its first output. It
-    # returns the gradients of the forward operator's inputs, without that of x if the layer is the first of the network.
-    # The weight is what the forward operator has kept: MindSpore copies each input, and the weights are the largest.
+    # The operator takes the inputs of the forward operator except for the weight, and the gradient of its first output.
+    # It returns the gradients of all inputs of the forward operator, without that of x if the layer is the first of the
+    # network. It uses the copy of the weight that the forward operator has made: MindSpore would copy it once more.
     def run(*arrays: np.ndarray) -> Any:
         return make(arrays[0].shape).backward(*arrays)
 
@@ -190,7 +188,7 @@ class _BlockSettings(NamedTuple):
 
 class _TrainedBlock:
     # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
-    # weight, gamma and beta.
+    # weight, gamma and beta. The backward pass takes them without the weight, and the gradient of the output.
     def __init__(self, settings: _BlockSettings, first: bool, weight: Shape, x: Shape) -> None:
         stride, padding, pool, epsilon, data_type = settings
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
@@ -327,7 +325,8 @@ class _InferenceBlock:
 
 
 class _InnerProduct:
-    # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias.
+    # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias. The backward pass takes x,
+    # bias and the gradient of the output.
     def __init__(self, weight: Shape, relu: bool, data_type: DataType, propagation: Propagation, x: Shape) -> None:
         bias = weight[:1]
         self.outputs = (x[0], weight[0])
@@ -390,8 +389,8 @@ def _add_gradient(
     inputs: dict[str, Memory],
     **diff_bias: Memory,
 ) -> None:
-    # Appends a backward primitive, which reads the inputs in the layouts that it has chosen. The gradient that it writes
-    # under oneDNN's name gets to the result.
+    # Appends a backward primitive, which reads the inputs in the layouts that it has chosen, and stores the gradient
+    # that it writes under oneDNN's name in the result.
     converted = {key: program.convert(memory, primitive.layout(key)) for key, memory in inputs.items()}
     layout = primitive.layout(name)
     if layout == result.layout:
