@@ -12,7 +12,7 @@ from stages import params
 from tests.workspaces import ROOT, change, run
 from tools import recipes
 
-NAMES = ["demo", "five-minutes", "hour", "quarter-of-an-hour", "two-hours", "zoo"]
+NAMES = ["demo", "five-minutes", "hour", "quarter-of-an-hour", "zoo"]
 
 
 def values(name: str) -> dict[str, dict[str, Any]]:
@@ -27,6 +27,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def recipe_of(folder: Path, name: str) -> params.Params:
+    """Return all parameters of a recipe."""
+    shutil.copy(ROOT / "params.yaml", folder)
+    change(folder, **values(name))
+    return params.read()
+
+
 def test_the_names_of_the_recipes() -> None:
     assert recipes.names() == NAMES
 
@@ -34,8 +41,7 @@ def test_the_names_of_the_recipes() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_has_only_values_that_are_allowed_and_that_differ(name: str, folder: Path) -> None:
     default = params.read().model_dump()
-    change(folder, **values(name))
-    config = params.read().model_dump()
+    config = recipe_of(folder, name).model_dump()
     for section, changes in values(name).items():
         for key, value in changes.items():
             assert config[section][key] == value
@@ -43,17 +49,16 @@ def test_a_recipe_has_only_values_that_are_allowed_and_that_differ(name: str, fo
                 assert value != default[section][key], f"{section}.{key} is the default"
 
 
-def test_the_sizes_of_the_short_recipes() -> None:
-    small = {"image_height": 67, "image_width": 67}
-    assert values("five-minutes") == {"model": small, "train": {"epoch_size": 1}}
-    assert values("quarter-of-an-hour") == {"model": small, "train": {"epoch_size": 3}}
-    assert values("hour") == {}
-    assert values("two-hours") == {"model": {"dropout_rate": 0.2}, "train": {"epoch_size": 16}}
+def test_the_sizes_of_the_short_recipes(folder: Path) -> None:
+    found = {}
+    for name in ("five-minutes", "quarter-of-an-hour", "hour"):
+        config = recipe_of(folder, name)
+        found[name] = (config.model.image_height, config.model.image_width, config.train.epoch_size)
+    assert found == {"five-minutes": (67, 67, 5), "quarter-of-an-hour": (96, 96, 10), "hour": (128, 128, 26)}
 
 
 def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None:
-    change(folder, **values("zoo"))
-    config = params.read()
+    config = recipe_of(folder, "zoo")
     model, train = config.model, config.train
     assert (model.image_height, model.image_width, model.num_classes) == (227, 227, 10)
     assert (train.epoch_size, train.batch_size) == (30, 32)
@@ -78,7 +83,7 @@ def test_the_zoos_recipe_names_all_that_makes_a_recipe() -> None:
 
 def test_the_arguments_of_dvc() -> None:
     assert recipes.load("hour") == []
-    assert recipes.load("two-hours") == ["model.dropout_rate=0.2", "train.epoch_size=16"]
+    assert recipes.load("five-minutes")[:2] == ["model.image_height=67", "model.image_width=67"]
     assert recipes.load("demo")[0] == 'data.urls=["generated"]'
 
 

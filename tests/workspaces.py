@@ -19,8 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 TINY: dict[str, dict[str, Any]] = {
     "data": {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20},
-    "model": {"image_height": 67, "image_width": 67},
-    "train": {"epoch_size": 2, "batch_size": 20, "threads": 1},
+    "model": {"image_height": 67, "image_width": 67, "dropout_rate": 0.0},
+    "train": {
+        "epoch_size": 2,
+        "batch_size": 20,
+        "threads": 1,
+        "crop_padding": 2,
+        "crop_padding_mode": "constant",
+        "cutout_size": 0,
+        "learning_rate": 0.02,
+        "weight_decay": 0.001,
+    },
     "evaluate": {"threads": 1},
     "run": {"log_steps": 1, "save_checkpoint_steps": 1},
 }
