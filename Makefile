@@ -8,8 +8,8 @@
 # make compare                  print the table of experiments; with ALL=1, those of older commits too;
 #                               with NAME="hour zoo", only these; with FIGURE=accuracy.svg, draw accuracy against cost
 # make test                     run the linter, the type checker and the tests
-# make fuzz MINUTES=20          test damaged inputs for this long, and print a table
-# make chaos KILLS=100          stop the pipeline this often, on a tiny problem, check that it recovers, and print a
+# make fuzz MINUTES=20          test damaged inputs for 20 minutes, and print a table
+# make chaos KILLS=100          stop the pipeline 100 times, on a tiny problem, check that it recovers, and print a
 #                               table; SEED=1 stops it at the same moments again
 # make bench                    measure how fast this machine is
 # make lock                     compile requirements*.txt from versions.txt and requirements*.in
