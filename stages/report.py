@@ -18,7 +18,7 @@ SECTIONS = ("data", "model", "train", "evaluate")
 
 
 class _Metrics(BaseModel):
-    # What a file of metrics must have at least; what else it has is let pass.
+    # What a file of metrics must have at least. Anything else in it is accepted.
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
 

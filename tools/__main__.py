@@ -11,7 +11,7 @@ from alexnet.runtime.errors import exit_on_failure
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of a command line. Their `command` is the function to call with them."""
-    from tools import compare, demo, recipes, seeds  # here, so that Ctrl-C while they load is told in one line
+    from tools import compare, demo, recipes, seeds  # here, so that Ctrl-C while they load gives one line
 
     parser = argparse.ArgumentParser(
         prog="python -m tools", description="Run whole experiments and compare them, in the repository's folder."

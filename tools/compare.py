@@ -24,8 +24,9 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
     """Print the experiments of HEAD, or of all commits, including those in the queue; draw the finished ones.
 
     Args:
-        all_commits: whether to take those of all commits.
-        names: of experiments, or of recipes for all that `seeds` has run of them; none for all there are.
+        all_commits: whether to take the experiments of all commits.
+        names: the experiments to take, or recipes, which stand for all experiments that `seeds` has run with them.
+            Without names, all are taken.
         figure: the SVG file to draw, or None.
     """
     experiments.check_repository()

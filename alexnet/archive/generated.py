@@ -1,4 +1,4 @@
-"""A stand-in for CIFAR-10 that needs no network: generated images of ten kinds, in an archive with the same layout."""
+"""A stand-in for CIFAR-10 that needs no download: generated images of ten kinds, in an archive with the same layout."""
 
 import gzip
 import io
@@ -92,7 +92,7 @@ def write_archive(path: Path, train_images: int, test_images: int) -> None:
 
     Args:
         path: where to write it.
-        train_images: how many images the training files have together, a multiple of 10 and of at least 10.
+        train_images: how many images the training files have together, a multiple of 10, at least 10.
         test_images: how many images the test file has, a multiple of 10.
 
     Raises OSError when the file system does.

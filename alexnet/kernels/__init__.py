@@ -1,1 +1,1 @@
-"""The layers' CPU kernels: oneDNN, called through its C API, in the place of MindSpore's own operators."""
+"""The kernels that compute the layers: oneDNN's on CPUs, called through its C API, or MindSpore's own operators."""

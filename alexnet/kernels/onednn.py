@@ -597,17 +597,17 @@ class Program:
         self._steps.append((primitive, tensors))
 
     def convert(self, memory: Memory, layout: Layout) -> Memory:
-        """Return a tensor in a layout: the tensor itself if it has this layout, else a copy that is appended here."""
+        """Return a tensor in a layout: the tensor itself if it has this layout, else a copy as `copy` makes it."""
         return memory if memory.layout == layout else self.copy(memory, layout)
 
     def copy(self, memory: Memory, layout: Layout) -> Memory:
-        """Append copying a tensor, and return its copy in a layout."""
+        """Append a step that copies a tensor into a layout, and return the copy."""
         copy = Memory(layout)
         self.add(reorder(memory.layout, layout), src=memory, dst=copy)
         return copy
 
     def store(self, memory: Memory, array: ArrayMemory) -> None:
-        """Append copying a tensor to an array."""
+        """Append a step that copies a tensor to an array."""
         self.add(reorder(memory.layout, array.layout), src=memory, dst=array)
 
     def run(self) -> None:

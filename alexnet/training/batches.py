@@ -90,9 +90,9 @@ def augment(
 def cutout(images: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
     """Return the images with a square hole of `size` pixels a side in each (DeVries and Taylor, arXiv 1708.04552).
 
-    Takes and returns uint8 of shape (N, 3, H, W). A hole's centre is any pixel with the same chance, so that a part of
-    the hole may lie outside the image; the pixel is the middle of the hole or, in an even one, right and below of it.
-    The hole has the mean colour of CIFAR-10's training images, which the network normalises to 0.
+    Takes and returns uint8 of shape (N, 3, H, W). Every pixel has the same chance to be the centre of the hole, so a
+    part of the hole may lie outside the image. If `size` is even, the centre is the pixel below and to the right of the
+    middle. The hole has the mean colour of CIFAR-10's training images, which the network normalises to 0.
     """
     count, _, height, width = images.shape
     first_row = rng.integers(0, height, (count, 1)) - size // 2
