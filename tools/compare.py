@@ -52,9 +52,9 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
 
 
 def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what `dvc exp show --json` prints, without the experiments that are not named; all without names.
+    """Return the named experiments of what `dvc exp show --json` prints; without names, everything that it prints.
 
-    Raises InputError when a name is that of no experiment and of no recipe that `seeds` has run.
+    Raises InputError when a name is neither that of an experiment nor that of a recipe that `seeds` has run.
     """
     if not names:
         return commits

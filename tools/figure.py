@@ -27,7 +27,7 @@ def draw(commits: list[dict[str, Any]], path: Path) -> list[str]:
 
 
 def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
-    """Return the accuracies and costs of the experiments, those that differ in nothing but the seed together.
+    """Return the accuracies and costs of the experiments. Those that differ only in the seed are put together.
 
     Left out are those that have not finished, those on generated images, and those that were evaluated with mirror
     images: their accuracies cannot be compared with the others.
@@ -47,7 +47,7 @@ def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
             name = newest["name"] or newest["rev"][:7]
             seed = parameters.pop("train.seed", 0)
             place = commit["rev"], seeds.recipe_of(name) or name, json.dumps(parameters)
-            # A recipe and the same recipe with its own seed are one training, run twice.
+            # `make recipe` and `make seeds` may both have run a recipe with the same seed. It counts once.
             found.setdefault(place, {}).setdefault(seed, evaluation["accuracy"])
             costs[place] = train["pflop"]
     return [Trainings(place[1], costs[place], list(accuracies.values())) for place, accuracies in found.items()]

@@ -38,12 +38,12 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
 
 
 def experiment_name(recipe: str, seed: int) -> str:
-    """Return the name of the experiment that is a recipe with a seed."""
+    """Return the name of the experiment that runs a recipe with a seed."""
     return f"{recipe}-seed-{seed}"
 
 
 def recipe_of(experiment: str) -> str | None:
-    """Return the recipe of an experiment that is one with a seed; None of any other."""
+    """Return the recipe of an experiment that has such a name, and None for any other experiment."""
     found = re.fullmatch(r"(.+)-seed-\d+", experiment)
     return found[1] if found else None
 

@@ -17,7 +17,7 @@ class OnnxClassifier:
     """A network in a file of `alexnet.inference.export.write_onnx`.
 
     Args:
-        path: of the file. It is computed with a thread for each core that this process may use.
+        path: the file. Its network is computed with a thread for each core that this process may use.
 
     Attributes:
         class_names: the names of the outputs, in their order.

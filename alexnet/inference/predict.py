@@ -14,7 +14,7 @@ from alexnet.inference.image_file import open_image
 from alexnet.runtime.errors import InputError, print_error, printable
 
 CHECKPOINT, ONNX = Path("models/alexnet.ckpt"), Path("models/alexnet.onnx")
-"""The model that is asked where none is named: the checkpoint if MindSpore is installed, otherwise the ONNX file."""
+"""The model that is used if none is named: the checkpoint if MindSpore is installed, otherwise the ONNX file."""
 
 CLASSES_SHOWN = 3
 """How many classes are printed for each image."""
@@ -39,8 +39,8 @@ def open_model(path: Path | None, device_target: str, image_height: int | None, 
 
     Args:
         path: None means CHECKPOINT or ONNX.
-        device_target: of a checkpoint; an .onnx file is computed on the CPU.
-        image_height, image_width: of a checkpoint that does not say them.
+        device_target: the device for a checkpoint; an .onnx file is computed on the CPU.
+        image_height, image_width: the image size in pixels, for a checkpoint that does not have it.
 
     Raises InputError when the file cannot be read or used, or what computes it is not installed.
     """
