@@ -43,7 +43,7 @@ def experiment_name(recipe: str, seed: int) -> str:
 
 
 def recipe_of(experiment: str) -> str | None:
-    """Return the recipe of an experiment that has such a name, and None for any other experiment."""
+    """Return the recipe of an experiment named RECIPE-seed-SEED, and None for any other name."""
     found = re.fullmatch(r"(.+)-seed-\d+", experiment)
     return found[1] if found else None
 

@@ -597,7 +597,7 @@ class Program:
         self._steps.append((primitive, tensors))
 
     def convert(self, memory: Memory, layout: Layout) -> Memory:
-        """Return a tensor in a layout: the tensor itself if it has this layout, else a copy as `copy` makes it."""
+        """Return a tensor in a layout: the tensor itself if it has this layout, otherwise what `copy` returns."""
         return memory if memory.layout == layout else self.copy(memory, layout)
 
     def copy(self, memory: Memory, layout: Layout) -> Memory:
