@@ -339,7 +339,7 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     head, body = front_matter(written["generated, none wrong"])
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
-    assert "pictures that a program drew" in body
+    assert "images that a program drew" in body
     assert "state one for the data" not in body
     assert head["license"] == "unknown"
 
@@ -373,7 +373,7 @@ def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path]
 
 def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
-    assert page.inner_text("h1") == "AlexNet on generated pictures"
+    assert page.inner_text("h1") == "AlexNet on generated images"
     assert "These are not CIFAR-10" in found
     assert "compared with nothing else" in found
     assert "0.8832" not in found
