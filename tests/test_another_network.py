@@ -84,7 +84,7 @@ def test_another_network_in_one_file(tmp_path: Path) -> None:
     accuracy = json.loads((folder / "metrics" / "eval.json").read_text(encoding="utf-8"))["accuracy"]
     assert accuracy > 0.2, "more than by chance"
     assert np.load(folder / "predictions" / "filters.npy").shape == (8, 3, 5, 5)
-    assert "<h1>Small on generated pictures</h1>" in (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<h1>Small on generated images</h1>" in (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert onnx.load(folder / "models" / "alexnet.onnx").graph.name == "Small"
 
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")

@@ -36,7 +36,7 @@ DRAWN: dict[str, Callable[[Theme], bytes]] = {
     "reliability": lambda theme: charts.reliability(CALIBRATION, theme),
     "captioned": lambda theme: charts.captioned(IMAGES, [f"a\nb {i}" for i in range(7)], "Title", theme),
     "filters": lambda theme: charts.filters(WEIGHTS, theme),
-    "pairs": lambda theme: charts.pairs(IMAGES, IMAGES[::-1], ("above", "below"), theme),
+    "pairs": lambda theme: charts.pairs(IMAGES, IMAGES[::-1], ("above", "below"), "Pairs", theme),
 }
 
 
@@ -165,7 +165,7 @@ def test_any_number_of_images_is_drawn(count: int) -> None:
 def test_each_image_stands_above_its_pair(count: int, rows: int) -> None:
     above, below = (np.zeros((count, 3, 32, 32), np.uint8) for _ in range(2))
     above[:, 0], below[:, 2] = 255, 255
-    found = pixels(charts.pairs(above, below, ("", ""), LIGHT))
+    found = pixels(charts.pairs(above, below, ("", ""), "", LIGHT))
     red, blue = (np.isclose(found, colour, atol=0.003).all(axis=-1) for colour in ((1, 0, 0), (0, 0, 1)))
     for image in (red, blue):
         starts = np.diff(image.astype(int), axis=0) == 1
@@ -177,12 +177,12 @@ def test_each_image_stands_above_its_pair(count: int, rows: int) -> None:
 
 
 def test_filters_are_in_order_and_scaled_about_mid_grey() -> None:
-    weights = np.zeros((14, 3, 2, 3), np.float32)
+    weights = np.zeros((18, 3, 2, 3), np.float32)
     weights[1, 0, 0, 0] = 5  # red at the top left: the largest of its filter, so full
     weights[1, 2, 1, 2] = -2.5  # less blue at the bottom right: half as large
-    weights[13, 1] = -1e-6  # no green
+    weights[17, 1] = -1e-6  # no green
     found = pixels(charts.filters(weights, LIGHT))[::FILTER_SCALE, ::FILTER_SCALE]
-    assert found.shape == (2 * 3 - 1, 12 * 4 - 1, 3)
+    assert found.shape == (2 * 3 - 1, 16 * 4 - 1, 3)
     grey = 128 / 255
     np.testing.assert_allclose(found[0:2, 0:3], grey, atol=0.003)
     np.testing.assert_allclose(found[0, 4], (1, grey, grey), atol=0.003)

@@ -143,13 +143,23 @@ FIRST_PIXEL = """() => {
 }"""
 
 
+OVERFLOWING = """() => [...document.querySelectorAll("dd, dd *, figure, td, th")]
+    .filter(element => element.scrollWidth > element.parentElement.clientWidth + 1)
+    .map(element => element.outerHTML)"""
+
+
 def count_wrong(case: Results) -> int:
     return int((case.logits.argmax(axis=1) != case.split.labels).sum())
 
 
 def text(page: Page, folder: Path) -> str:
     page.goto((folder / "index.html").as_uri())
+    unfold(page)
     return " ".join(page.inner_text("body").split())
+
+
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
 
 
 def rgb(colour: str) -> list[int]:
@@ -157,7 +167,7 @@ def rgb(colour: str) -> list[int]:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 800, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_in_a_browser(
     scheme: Literal["light", "dark"], width: int, case: str, written: dict[str, Path], browser: Browser
@@ -175,7 +185,10 @@ def test_the_page_in_a_browser(
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
         assert len(widths) == 8 + min(27, wrong)
         assert min(widths) > 0
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for _ in range(2):
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(OVERFLOWING) == [], "it runs into what is beside it"
+            unfold(page)
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert colour == "rgb({}, {}, {})".format(*background)
         assert page.evaluate(FIRST_PIXEL) == background, "the picture is not drawn for this scheme"
@@ -258,17 +271,18 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     for part in (
         f"Test accuracy {accuracy}",
         "Test loss 1.2345",
-        "9.86 PFLOP 4,686 steps",
-        "1 h 12 min 57 images/s",
+        "Each of the 4,686 steps",
+        "Training time 1 h 12 min on CPU, 57 images/s",
+        "Training cost 9.86 PFLOP",
         "CPU 1 worker, 2 threads",
-        "57.0 M weights 227\N{MULTIPLICATION SIGN}224 pixels",
-        "Trained for 3 epochs on 50,000 images, resized to 227",
+        "57.0 M weights images resized to 227\N{MULTIPLICATION SIGN}224 pixels",
+        "trained for 3 epochs on 50,000 images, and tested on 100 others.",
         "Bold: 50 means of them.",
         "zoo, Ascend 910 0.8832 9.86 17 min",
         "zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",
         f"27 of {count_wrong(CASES['usual'])}:",
-        "Its 96 filters",
+        "one of the 96 small patterns (filters)",
         "dropout_rate 0.5",
         "md5 null",
         "MD5 of the archive, which is the official one c32a1d4ab5d03f1284b67883e8d87530",
@@ -291,7 +305,56 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     assert "MD5 of the initial weights 0123456789abcdef0123456789abcdef" in shown
 
 
-@pytest.mark.parametrize(("width", "columns"), [(1280, 9), (400, 3)])
+EDGES = "element => (({left, right}) => [left, right])(element.getBoundingClientRect())"
+
+
+@pytest.mark.parametrize("width", [1600, 1280, 800, 400])
+def test_the_charts_fill_the_width(width: int, written: dict[str, Path], browser: Browser) -> None:
+    with browser.new_page(viewport={"width": width, "height": 800}) as page:
+        page.goto((written["usual"] / "index.html").as_uri())
+        left, right = page.evaluate(f"({EDGES})(document.querySelector('main'))")
+        assert right - left >= 0.8 * width
+        for edges in page.evaluate(f"[...document.querySelectorAll('.mistakes, .filters img')].map({EDGES})"):
+            assert edges == pytest.approx([left, right], abs=1)
+        columns = page.evaluate(f"[...document.querySelectorAll('.pairs > *')].map({EDGES})")
+    assert {start for start, _ in columns} == ({left} if width == 400 else {left, (left + right) / 2 + 16})
+    assert max(end for _, end in columns) == right
+
+
+@pytest.mark.parametrize("width", [1600, 1280])
+@pytest.mark.parametrize("case", ["few wrong", "generated, none wrong"])
+def test_the_first_screen_has_what_matters_and_parameters_are_folded(
+    case: str, width: int, written: dict[str, Path], browser: Browser
+) -> None:
+    with browser.new_page(viewport={"width": width, "height": 900}) as page:
+        page.goto((written[case] / "index.html").as_uri())
+        terms = page.locator(".headline dt").all_inner_texts()
+        assert terms == ["Test accuracy", "Training time", "Training cost", "Network"]
+        first = page.locator(".pairs figure").first
+        assert (first.locator("img").get_attribute("alt") or "").startswith("Accuracy by step")
+        box = first.bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 900
+        for hidden in ("code:text-is('dropout_rate')", "text='MindSpore'"):
+            assert not page.locator(hidden).is_visible()
+        page.click("text='Parameters'")
+        page.click("text='Data, code and versions'")
+        for shown in ("code:text-is('dropout_rate')", "text='MindSpore'"):
+            assert page.locator(shown).is_visible()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_sentence_below_each_chart_says_how_to_read_it(case: str, written: dict[str, Path], page: Page) -> None:
+    page.goto((written[case] / "index.html").as_uri())
+    captions = page.locator("figure:has(picture) > figcaption").all_inner_texts()
+    assert len(captions) == page.locator("picture").count() == 8
+    for caption in captions:
+        assert re.fullmatch(r"[A-Z].{40,}\.", caption)
+    assert "after a short training they still look like noise" in captions[-1]
+    assert ("validation images" in captions[0]) == (case == "few wrong")
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1280, 9), (800, 9), (400, 3)])
 def test_the_mistakes_fill_their_rows(width: int, columns: int, written: dict[str, Path], browser: Browser) -> None:
     with browser.new_page(viewport={"width": width, "height": 800}) as page:
         page.goto((written["usual"] / "index.html").as_uri())
@@ -339,7 +402,7 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     head, body = front_matter(written["generated, none wrong"])
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "generated"
-    assert "pictures that a program drew" in body
+    assert "images that a program drew" in body
     assert "state one for the data" not in body
     assert head["license"] == "unknown"
 
@@ -347,7 +410,7 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
 def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:
     page.goto((written["usual"] / "index.html").as_uri())
     said = "12 images of the first training batch: each as it is stored, and below it as the network was given it."
-    assert page.locator(".augmented img").get_attribute("alt") == said
+    assert page.get_by_alt_text(said, exact=True).is_visible()
     assert f"![{said}](augmented.png)" in (written["usual"] / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
@@ -373,7 +436,7 @@ def test_the_most_confident_mistakes_are_shown_in_order(written: dict[str, Path]
 
 def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
-    assert page.inner_text("h1") == "AlexNet on generated pictures"
+    assert page.inner_text("h1") == "AlexNet on generated images"
     assert "These are not CIFAR-10" in found
     assert "compared with nothing else" in found
     assert "0.8832" not in found

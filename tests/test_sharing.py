@@ -101,7 +101,7 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
 
 @pytest.fixture
 def hour(tmp_path: Path) -> dict[str, str]:
-    """Run README.md's hour in a folder, on drawn pictures; return what each command printed."""
+    """Run README.md's hour in a folder, on generated images; return what each command printed."""
     project, bare = workspaces.repository(tmp_path / "project"), tmp_path / "alexnet.git"
     change(project, data={"urls": ["generated"], "train_images": 300, "test_images": 50})
     workspaces.commit(project, "Train on generated images")

@@ -44,8 +44,8 @@ DPI = 200
 MEANS = 50
 """The most points of a curve's bold line. A curve without more points has markers, so that a single one is visible."""
 PAIRS_PER_ROW = 6
-FILTERS_PER_ROW = 12
-FILTER_SCALE = 6
+FILTERS_PER_ROW = 16
+FILTER_SCALE = 7
 """How many pixels a weight of a filter is wide and high."""
 _NO_VERSION: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
 
@@ -109,7 +109,7 @@ def curves(named: Mapping[str, Curve], title: str, y_label: str, theme: Theme, t
         theme: the colours.
         top: the upper end of the vertical axis, which starts at 0; None fits it to the values.
     """
-    with _figure(theme, 3.6, 2.5) as (figure, png):
+    with _figure(theme, 3.8, 2.4) as (figure, png):
         axes = figure.subplots()
         for name, curve in named.items():
             few = len(curve.steps) <= MEANS
@@ -276,7 +276,7 @@ def _mosaic(tiles: np.ndarray, columns: int, gap: int, theme: Theme) -> np.ndarr
     return mosaic.swapaxes(1, 2).reshape(rows * tall, columns * wide, 3)[:-gap, :-gap]
 
 
-def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], theme: Theme) -> bytes:
+def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], title: str, theme: Theme) -> bytes:
     """Draw pairs of images, both uint8 of shape (N, 3, H, W), six pairs a row; the labels name the upper and the lower.
 
     N is at least 1.
@@ -289,19 +289,19 @@ def pairs(above: np.ndarray, below: np.ndarray, labels: tuple[str, str], theme: 
     ]
     whole = _mosaic(np.stack(stacked), columns, margin, theme)
     tall = 2 * height + gap + margin
-    with _figure(theme, 4.2, 0.15 + 3.9 * whole.shape[0] / whole.shape[1]) as (figure, png):
+    with _figure(theme, 3.8, 0.3 + 3.5 * whole.shape[0] / whole.shape[1]) as (figure, png):
         axes = figure.subplots()
         axes.imshow(whole, interpolation="nearest")
         middles = [row * tall + part * (height + gap) + height / 2 for row in range(rows) for part in range(2)]
-        axes.set_yticks(middles, labels * rows, rotation=90, va="center", fontsize=7)
-        axes.set_xticks([])
+        axes.set_yticks(middles, labels * rows, rotation=90, va="center", fontsize=6.5)
+        axes.set(title=title, xticks=[])
         axes.grid(visible=False)
         _bare(axes)
     return png.getvalue()
 
 
 def filters(weights: np.ndarray, theme: Theme) -> bytes:
-    """Draw the filters of a convolution, float32 of shape (N, 3, H, W), each as a colour image, in rows of twelve.
+    """Draw the filters of a convolution, float32 of shape (N, 3, H, W), each as a colour image, in rows of sixteen.
 
     A weight of 0 is mid-grey, and the largest absolute weight of each filter is black or white in its channel, so the
     contrast of a filter does not show how large its weights are.

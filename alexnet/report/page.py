@@ -236,6 +236,7 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
     names = [column_name(column) for column in range(matrix.shape[1])]
     best, worst = (pick(results.per_class, key=results.per_class.__getitem__) for pick in (max, min))
     confused = max(rows, key=lambda row: row.taken_share)
+    stored, given = results.augmented
     count, _, height, width = results.filters.shape
     return {
         "loss": chart(
@@ -259,9 +260,9 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
             lambda theme: charts.curves({"learning rate": rate}, "Learning rate", "learning rate", theme),
         ),
         "augmented": chart(
-            f"{len(results.augmented[0])} images of the first training batch: each as it is stored, and below it as "
+            f"{len(stored)} images of the first training batch: each as it is stored, and below it as "
             "the network was given it.",
-            lambda theme: charts.pairs(results.augmented[0], results.augmented[1], ("original", "augmented"), theme),
+            lambda theme: charts.pairs(stored, given, ("original", "augmented"), "Training images", theme),
         ),
         "confusion": chart(
             "Confusion matrix. "
