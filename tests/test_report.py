@@ -277,7 +277,7 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "CPU 1 worker, 2 threads",
         "57.0 M weights images resized to 227\N{MULTIPLICATION SIGN}224 pixels",
         "trained for 3 epochs on 50,000 images, and tested on 100 others.",
-        "Bold: 50 means of them.",
+        "the bold lines means of several steps.",
         "zoo, Ascend 910 0.8832 9.86 17 min",
         "zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",
@@ -451,7 +451,7 @@ def test_the_page_says_that_there_is_no_mistake(written: dict[str, Path], page: 
 
 def test_outputs_without_a_class(written: dict[str, Path], page: Page) -> None:
     page.goto((written["all wrong, twelve outputs, one point"] / "index.html").as_uri())
-    assert "Bold:" not in page.inner_text("body")
+    assert "bold lines" not in page.inner_text("body")
     predicted = CASES["all wrong, twelve outputs, one point"].logits.argmax(axis=1)
     shown = page.locator(".mistakes i").all_inner_texts()
     assert sorted(shown) == sorted(CLASS_NAMES[p] if p < 10 else f"class {p}" for p in predicted)
