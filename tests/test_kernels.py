@@ -218,17 +218,20 @@ def test_a_convolution_block_outside_of_training(shape: tuple[int, ...], norm: b
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 33, 17), (5, 256, 10), (2, 70, 130)])
 def test_a_fully_connected_layer(shape: tuple[int, int, int], relu: bool, data_type: str) -> None:
     images, channels_in, channels_out = shape
-    settings = {"weight_init": "normal", "bias_init": "normal"}
-    layer = onednn_layers.Dense(channels_in, channels_out, relu, data_type, **settings)  # type: ignore[arg-type]
+    layer = onednn_layers.Dense(channels_in, channels_out, relu, data_type)  # type: ignore[arg-type]
+    for parameter in layer.get_parameters():
+        parameter.set_data(ms.Tensor(RNG.normal(0, 1, parameter.shape).astype(np.float32)))
     x = RNG.normal(0, 1, (images, channels_in)).astype(np.float32)
     gradient = RNG.normal(0, 1, (images, channels_out)).astype(np.float32)
-    weight, bias = (value.asnumpy().astype(np.float64) for value in (layer.weight, layer.bias))
-    before = x @ weight.T + bias
+    # Factors are rounded as the kernels round them, so that the same outputs are above 0.
+    inputs, weight = stored(x, data_type), stored(layer.weight.asnumpy(), data_type)
+    before = inputs @ weight.T + layer.bias.asnumpy()
     out, found = gradients(layer, x, gradient)
     expected = np.maximum(before, 0) if relu else before
     assert_close(out, expected, data_type, "output")
-    back = gradient * (before > 0) if relu else gradient.astype(np.float64)
-    for what, one, other in zip(("x", "weight", "bias"), found, (back @ weight, back.T @ x, back.sum(0)), strict=True):
+    back = stored(gradient, data_type) * (before > 0 if relu else 1)
+    expected_gradients = (back @ weight, back.T @ inputs, back.sum(0))
+    for what, one, other in zip(("x", "weight", "bias"), found, expected_gradients, strict=True):
         assert_close(one, other, data_type, what)
     layer.set_train(False)
     assert_close(layer(ms.Tensor(x)).asnumpy(), expected, data_type, "output outside of training")
