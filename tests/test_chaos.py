@@ -149,7 +149,6 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
             print(f"{kernels} {kills}: {attack}, {running}", flush=True)
         outcome = "bad"
         try:
-            remove_damaged_lock(folder)
             run(folder, *REPRO)
             assert result(folder) == expected, done
             wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
@@ -172,7 +171,6 @@ def remove_damaged_lock(folder: Path) -> None:
 
 def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds: float) -> tuple[str, str]:
     """Run DVC, stop it after a random time, and return how and at what; two empty texts when it had ended by then."""
-    remove_damaged_lock(folder)
     dvc = subprocess.Popen(
         REPRO,
         cwd=folder,
@@ -186,5 +184,6 @@ def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds
     except subprocess.TimeoutExpired:
         disturbed = disturb(dvc, chance)
         dvc.wait(300)
+        remove_damaged_lock(folder)
         return disturbed
     return "", ""
