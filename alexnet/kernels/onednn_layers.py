@@ -213,6 +213,7 @@ class _TrainedBlock:
             Propagation.TRAINING, x_any, weight_any, bias_layout, convolved_any, stride, padding, relu=not norm
         )
         source = forward.convert(x_plain, convolution.layout("src"))
+        # A copy in any case, for the backward pass: MindSpore may use the array of the weight again before it.
         kernels = forward.copy(weight_plain, convolution.layout("weights"))
         activated = convolved = Memory(convolution.layout("dst"))
         bias = {} if norm else {"bias": rest[0]}
@@ -342,6 +343,7 @@ class _InnerProduct:
             propagation, x_any, weight_layout, bias_plain.layout, self._out.layout, relu
         )
         source = forward.convert(x_plain, product.layout("src"))
+        # A copy in any case, for the backward pass: MindSpore may use the array of the weight again before it.
         weights = forward.copy(weight_plain, product.layout("weights"))
         forward.add(product, src=source, weights=weights, bias=bias_plain, dst=self._out)
         if propagation == Propagation.INFERENCE:
