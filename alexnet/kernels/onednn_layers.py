@@ -118,8 +118,8 @@ class _WithBias(nn.Cell):
         self, x: ms.Tensor, weight: ms.Tensor, bias: ms.Tensor, out: ms.Tensor, gradient: ms.Tensor
     ) -> tuple[ms.Tensor, ...]:
         if self.first:
-            return ops.zeros_like(x), *self.backward(x, bias, gradient)
-        return self.backward(x, bias, gradient)
+            return ops.zeros_like(x), *self.backward(x, gradient)
+        return self.backward(x, gradient)
 
 
 class _WithNorm(nn.Cell):
@@ -137,8 +137,8 @@ class _WithNorm(nn.Cell):
         self, x: ms.Tensor, weight: ms.Tensor, gamma: ms.Tensor, beta: ms.Tensor, out: Any, gradients: Any
     ) -> tuple[ms.Tensor, ...]:
         if self.first:
-            return ops.zeros_like(x), *self.backward(x, gamma, beta, gradients[0])
-        return self.backward(x, gamma, beta, gradients[0])
+            return ops.zeros_like(x), *self.backward(x, gamma, gradients[0])
+        return self.backward(x, gamma, gradients[0])
 
 
 def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 1) -> ops.Custom:
@@ -152,8 +152,9 @@ def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 
 
 
 def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -> ops.Custom:
-    # The operator takes the inputs of the forward operator except for the weight, and the gradient of its first output.
-    # It returns the gradients of all inputs of the forward operator, without that of x if the layer is the first of the
+    # The operator takes those inputs of the forward operator that the gradients depend on, which are x and, with batch
+    # normalisation, gamma; and the gradient of its first output. The argument `inputs` is the number of inputs of the
+    # forward operator. The operator returns the gradients of all inputs of the forward operator, without that of x if the layer is the first of the
     # network. It uses the copy of the weight that the forward operator has made: MindSpore would copy it once more.
     def run(*arrays: np.ndarray) -> Any:
         return make(arrays[0].shape).backward(*arrays)
@@ -161,7 +162,7 @@ def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -
     def shapes(*input_shapes: Any) -> Any:
         return make(tuple(input_shapes[0])).gradient_shapes
 
-    return _operator(run, shapes, inputs, inputs - first)
+    return _operator(run, shapes, inputs - 1, inputs - first)
 
 
 def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
@@ -188,7 +189,7 @@ class _BlockSettings(NamedTuple):
 
 class _TrainedBlock:
     # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
-    # weight, gamma and beta. The backward pass takes them without the weight, and the gradient of the output.
+    # weight, gamma and beta. The backward pass takes x, gamma if there is one, and the gradient of the output.
     def __init__(self, settings: _BlockSettings, first: bool, weight: Shape, x: Shape) -> None:
         stride, padding, pool, epsilon, data_type = settings
         convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
@@ -278,8 +279,8 @@ class _TrainedBlock:
             return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
         return self._out.array
 
-    def backward(self, x: np.ndarray, *vectors_and_gradient: np.ndarray) -> Any:
-        _set((self._inputs[0], *self._inputs[2:], self._gradient), (x, *vectors_and_gradient))
+    def backward(self, *x_gamma_and_gradient: np.ndarray) -> Any:
+        _set((self._inputs[0], *self._inputs[2:-1], self._gradient), x_gamma_and_gradient)
         self._backward.run()
         return tuple(gradient.array for gradient in self._gradients[self._first :])
 
@@ -326,8 +327,8 @@ class _InferenceBlock:
 
 
 class _InnerProduct:
-    # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias. The backward pass takes x,
-    # bias and the gradient of the output.
+    # Computes a Dense layer for one shape of its input. The inputs are x, weight and bias. The backward pass takes x
+    # and the gradient of the output.
     def __init__(self, weight: Shape, relu: bool, data_type: DataType, propagation: Propagation, x: Shape) -> None:
         bias = weight[:1]
         self.outputs = (x[0], weight[0])
@@ -377,8 +378,8 @@ class _InnerProduct:
         self._forward.run()
         return self._out.array
 
-    def backward(self, x: np.ndarray, bias: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, ...]:
-        _set((self._inputs[0], self._inputs[2], self._gradient), (x, bias, gradient))
+    def backward(self, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, ...]:
+        _set((self._inputs[0], self._gradient), (x, gradient))
         self._backward.run()
         return tuple(gradient.array for gradient in self._gradients)
 
