@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from alexnet.runtime.errors import InputError
+
 ARCHIVE = Path("data/cifar-10-binary.tar.gz")
 TRAIN_FOLDER = Path("data/cifar-10-batches-bin")
 TEST_FOLDER = Path("data/cifar-10-verify-bin")
@@ -29,6 +31,17 @@ REPORT = Path("report")
 def workspace() -> Path:
     """Return the user's workspace. An experiment may run in a copy of it; DVC gives the original in DVC_ROOT then."""
     return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def initial_weights(name: str) -> Path:
+    """Return the path of train.initial_weights; a relative one starts at the workspace.
+
+    Raises InputError when there is no such file.
+    """
+    path = workspace() / name
+    if not path.is_file():
+        raise InputError(f"train.initial_weights is {name}, but there is no file {path}: give a checkpoint or null")
+    return path
 
 
 def states() -> Path:

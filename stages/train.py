@@ -153,7 +153,7 @@ class InitialWeights:
     def load(cls, name: str, network: Network, outputs: Path) -> "InitialWeights":
         """Set the network's weights from the checkpoint of this path; a relative one starts at the repository.
 
-        Raises InputError when the checkpoint does not fit, or is the one that the training writes.
+        Raises InputError when there is none, it does not fit, or it is the one that the training writes.
         """
         path = paths.workspace() / name
         written = (outputs if outputs != Path() else paths.workspace()) / paths.CHECKPOINT
@@ -162,6 +162,7 @@ class InitialWeights:
                 f"train.initial_weights is {name}, the checkpoint that this training writes: copy it to another name, "
                 "and give that"
             )
+        path = paths.initial_weights(name)
         try:
             left_out = load_initial_weights(network, path)
         except InputError as error:

@@ -79,6 +79,17 @@ def test_a_missing_checkpoint_is_one_line(small: Path, run: Run) -> None:
     assert files_of(small) == before
 
 
+def test_missing_initial_weights_are_told_before_the_download(small: Path, run: Run) -> None:
+    change(small, data={"urls": ["generated"], "md5": None}, train={"initial_weights": "none.ckpt"})
+    before = files_of(small)
+    result = run("-m", "stages", "download")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "ERROR: train.initial_weights is none.ckpt, but there is no file none.ckpt: give a checkpoint or null\n"
+    )
+    assert files_of(small) == before
+
+
 def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     change(small, data={"urls": ["http://127.0.0.1:1/a.tar.gz", "none.tar.gz"], "md5": "0" * 32})
     before = files_of(small)

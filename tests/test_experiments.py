@@ -92,6 +92,7 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
         ("train.epochs=3", "ERROR: train.epochs is 3, but there is no such key (did you mean epoch_size?): expected"),
         ("trian.seed=3", "ERROR: trian.seed=3 is no setting, expected SECTION.KEY=VALUE with a section of data, model"),
         ("train.seed", "ERROR: train.seed is no setting, expected SECTION.KEY=VALUE"),
+        ("train.initial_weights=none.ckpt", "ERROR: train.initial_weights is none.ckpt, but there is no file "),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line_before_dvc_starts(setting: str, line: str, project: Path) -> None:
@@ -124,6 +125,7 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     wrong = ("-S", "data.urls=[missing.tar.gz]", "-S", "data.md5=null")
     output = run(project, "python", "-m", "tools", "recipe", "demo", "--name", "other", *wrong, code=255)
     assert "missing.tar.gz" in output
+    assert output.count("failed to reproduce 'download'") == 1
     assert "Traceback" not in output
     assert measured(project, "other") == found, "an experiment that fails replaces none"
 

@@ -81,7 +81,7 @@ def test_a_checkpoint_of_the_zoos_with_other_classes(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("none.ckpt", "train.initial_weights: no checkpoint at none.ckpt"),
+        ("none.ckpt", "train.initial_weights is none.ckpt, but there is no file none.ckpt"),
         ("cut.ckpt", "train.initial_weights: cut.ckpt is damaged or not a MindSpore checkpoint"),
         ("altered.ckpt", "train.initial_weights: altered.ckpt is damaged or was altered"),
         (

@@ -64,7 +64,9 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
-    params.read(parsed(settings), override="{section}.{key}")  # before DVC starts, which takes a while
+    config = params.read(parsed(settings), override="{section}.{key}")  # before DVC starts, which takes a while
+    if config.train.initial_weights:
+        paths.initial_weights(config.train.initial_weights)
     reference = reference_of(name)
     replaced = git("rev-parse", "--quiet", "--verify", reference)
     if replaced:
@@ -141,7 +143,8 @@ def dvc(*arguments: str) -> int:
 
     It differs from the command line of DVC 3.67 in two things. The configuration of the copied workspace is written in
     UTF-8, because DVC's ASCII fails if the path of the cache has other letters. And DVC names the stages, but says
-    nothing of outputs that do not exist yet, of lock files, and of how to apply the experiment.
+    nothing of outputs that do not exist yet, of lock files, and of how to apply the experiment, and it reports the
+    failure of a stage once, not twice.
     """
     import configobj
     from dvc.cli import main
@@ -151,6 +154,7 @@ def dvc(*arguments: str) -> int:
     local.ConfigObj = functools.partial(configobj.ConfigObj, encoding="utf-8")
     for name in ("dvc_data.index.checkout", "dvc_data.hashfile.checkout", "dvc.dvcfile"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("dvc.repo.experiments.executor.base").setLevel(logging.CRITICAL)
     ui.enable = lambda: None
     # DVC runs the stages with the first `python` on PATH, which must be this one.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))

@@ -152,10 +152,10 @@ def _forward_operator(make: Callable[[Shape], Any], inputs: int, outputs: int = 
 
 
 def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -> ops.Custom:
-    # The operator takes those inputs of the forward operator that the gradients depend on, which are x and, with batch
-    # normalisation, gamma; and the gradient of its first output. The argument `inputs` is the number of inputs of the
-    # forward operator. The operator returns the gradients of all inputs of the forward operator, without that of x if the layer is the first of the
-    # network. It uses the copy of the weight that the forward operator has made: MindSpore would copy it once more.
+    # `inputs` is the number of inputs of the forward operator. The backward operator takes those of them that the
+    # gradients depend on, x and (with batch normalisation) gamma, and the gradient of the first output. It returns the
+    # gradients of all inputs of the forward operator, without that of x if the layer is the first of the network. It
+    # uses the copy of the weight that the forward operator has made: MindSpore would copy the weight once more.
     def run(*arrays: np.ndarray) -> Any:
         return make(arrays[0].shape).backward(*arrays)
 
