@@ -1,4 +1,5 @@
 # make setup                    create .venv and install the packages of requirements.txt
+# make setup-dev                install the packages of requirements-dev.txt as well: linter, type checker and tests
 # make demo                     run the whole pipeline on generated images, in a few minutes
 # make repro                    run the pipeline as params.yaml says: on CIFAR-10 by default
 # make recipe NAME=five-minutes run one of recipes/ as an experiment
@@ -18,10 +19,12 @@ PYTHON ?= python3
 FORMAT ?= text
 SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
-.PHONY: setup demo recipe seeds compare test repro bench fuzz chaos lock
+.PHONY: setup setup-dev demo recipe seeds compare test repro bench fuzz chaos lock
 
 setup: .venv/run.stamp
 	@echo 'To use the commands: export PATH="$$PWD/.venv/bin:$$PATH"'
+
+setup-dev: .venv/dev.stamp
 
 demo: .venv/run.stamp
 	@python -m tools demo

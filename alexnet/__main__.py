@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     flags = parse(arguments)
     if sys.stdout is not None:  # it is when the shell closed it
         cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
-    module = importlib.import_module("alexnet.inference.predict")
+    module = importlib.import_module(".inference.predict", __package__)
     with exit_on_failure(), request.raising():
         module.predict(flags)
 

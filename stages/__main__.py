@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alexnet.runtime.errors import InputError, exit_on_failure
 from alexnet.runtime.stop import ParentWatch, StopRequest
-from stages import zoo_flags
+from stages import paths, zoo_flags
 
 STAGES = ("download", "verify", "train", "evaluate", "report", "export")
 """The stages of dvc.yaml, in their order."""
@@ -86,7 +86,7 @@ def run(stage: Callable[[], None], request: StopRequest | None = None) -> None:
     """
     handler = logging.StreamHandler(sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("alexnet").setLevel(logging.INFO)
+    logging.getLogger(paths.LIBRARY).setLevel(logging.INFO)
     interruptions = request.raising() if request else nullcontext()
     with exit_on_failure(), interruptions, logging_redirect_tqdm():  # which prints log lines above a progress bar
         stage()

@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import alexnet
 from alexnet.runtime.errors import InputError
+
+LIBRARY = alexnet.__name__
+"""The name of the package with the library, which is also that of its folder and of its logger."""
 
 ARCHIVE = Path("data/cifar-10-binary.tar.gz")
 TRAIN_FOLDER = Path("data/cifar-10-batches-bin")
@@ -46,4 +50,4 @@ def initial_weights(name: str) -> Path:
 
 def states() -> Path:
     """Return the folder of the states of all trainings. It is in the workspace, in a place that DVC does not touch."""
-    return workspace() / ".dvc" / "tmp" / "alexnet"
+    return workspace() / ".dvc" / "tmp" / LIBRARY

@@ -39,7 +39,7 @@ from stages import params, paths, train_outputs
 CURVE_POINTS = 1000
 """The most points of a curve: enough for a plot, and few enough to be stored in git."""
 
-log = logging.getLogger("alexnet.stages.train")
+log = logging.getLogger(f"{paths.LIBRARY}.stages.train")
 
 
 def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
@@ -176,7 +176,7 @@ class InitialWeights:
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     """Return everything that decides the result of a training, including the code that this process has loaded."""
-    code = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "alexnet"}
+    code = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == paths.LIBRARY}
     return {
         "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         "model": model,

@@ -82,7 +82,7 @@ def run_name() -> str:
 
 def commit() -> str:
     """Return the commit of the code, and whether the code has changed since then; `unknown` outside git."""
-    folders = ["stages", "alexnet"]
+    folders = ["stages", paths.LIBRARY]
     try:
         name, changes = (
             subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()

@@ -116,7 +116,7 @@ def workspace(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     for name in ("stages", "alexnet"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    workspaces.put_parameters(folder)
     workspaces.make_narrow(folder)
     return folder
 

@@ -28,7 +28,7 @@ from stages import params, train, train_outputs
 from tests import archives
 from tests.conftest import Run
 from tests.test_commands import files_of
-from tests.workspaces import ROOT, TINY, change
+from tests.workspaces import TINY, change, put_parameters
 
 OTHER: dict[str, dict[str, Any]] = {
     "model": {
@@ -86,7 +86,7 @@ class Reached(Exception):  # noqa: N818  # how far a test goes
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, a folder with params.yaml and training images in `images`."""
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    put_parameters(tmp_path)
     (tmp_path / "a.ckpt").touch()
     put_training_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)

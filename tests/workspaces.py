@@ -54,6 +54,15 @@ def change(folder: Path, **sections: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
+def put_parameters(folder: Path) -> None:
+    """Put params.yaml into a folder, with the values of the recipe `hour`.
+
+    These are the values that it has in this repository, unless an experiment with others has been applied.
+    """
+    shutil.copy(ROOT / "params.yaml", folder)
+    change(folder, **yaml.safe_load((ROOT / "recipes" / "hour.yaml").read_text(encoding="utf-8")))
+
+
 def copy(folder: Path) -> Path:
     """Make a copy of the project with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -68,6 +77,7 @@ def copy(folder: Path) -> Path:
     pause = f'    time.sleep(float(os.environ.get("{PAUSE}", 0)))'
     replace(loop, r"( +)for step in range\(first, steps\):\n", rf"\g<0>\g<1>{pause}\n")
     archives.write(folder / "archive.tar.gz", archives.files())
+    put_parameters(folder)
     change(folder, **TINY)
     return folder
 

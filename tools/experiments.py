@@ -100,7 +100,7 @@ def is_current(name: str, settings: Sequence[str]) -> bool:
     check_repository()
     reference = reference_of(name)
     stored = git("show", f"{reference}:./{params.PATH}")
-    if not stored or git("diff", "--name-only", reference, "--", "alexnet", "stages", "dvc.yaml", "versions.txt"):
+    if not stored or git("diff", "--name-only", reference, "--", paths.LIBRARY, "stages", "dvc.yaml", "versions.txt"):
         return False
     yaml = YAML(typ="safe")
     values = yaml.load(params.PATH)
