@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import workspaces
 from tests.workspaces import ROOT, run
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -122,6 +123,21 @@ def test_the_files_of_a_row_exist(row: str) -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in named(ROWS[row]) if path.is_file())
     for word in re.findall(r"`([A-Za-z_]+)`", ROWS[row]):
         assert re.search(rf"\b{word}\b", code), word
+
+
+def test_the_package_can_be_renamed(tmp_path: Path) -> None:
+    """The commands in CONTRIBUTING.md leave nothing in the code that depends on the old name."""
+    folder = workspaces.repository(tmp_path / "project")
+    (commands,) = re.findall(r"## To rename the package\n.*?```sh\n(.*?)```", CONTRIBUTING, re.DOTALL)
+    run(folder, "bash", "-c", commands)
+    for stage in ("download", "verify", "train"):
+        output = run(folder, "python", "-m", "stages", stage)
+    assert output.startswith("training on CPU"), "the library's log is shown"
+    (identity,) = (folder / ".dvc" / "tmp" / "mynet").glob("*/identity.json")
+    assert "mynet.training.loop" in json.loads(identity.read_text(encoding="utf-8"))["code"]
+    timing = json.loads((folder / "metrics" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["commit"].endswith(", with changes since")
+    assert "mynet predict" in run(folder, "python", "-m", "mynet", "predict", "--help")
 
 
 def named(text: str) -> list[Path]:

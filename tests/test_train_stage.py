@@ -73,6 +73,10 @@ OTHER: dict[str, dict[str, Any]] = {
 }
 
 
+SHARED = (params.Train.model_fields.keys() & inspect.signature(Batches).parameters.keys()) - {"workers"}
+"""The parameters of the section `train` that `Batches` takes as they are."""
+
+
 def put_training_images(folder: Path) -> None:
     folder.mkdir()
     for name, content in archives.files().items():
@@ -135,8 +139,7 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     }
     batches = calls["Batches"]
     assert len(batches.pop("split")) == 80
-    shared = ("epoch_size", "batch_size", "seed", "crop_padding", "crop_padding_mode", "flip", "cutout_size")
-    expected = {key: config[key] for key in shared} | {
+    expected = {key: config[key] for key in SHARED} | {
         "dropout_rate": 0.3,
         "rank": 0,
         "workers": 1,
@@ -217,9 +220,8 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert timing["name"] == "unknown"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", timing["finished"])
     given = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))["train"]
-    names = ("batch_size", "seed", "crop_padding", "crop_padding_mode", "flip", "cutout_size")
     split = cifar10.read(workspace / "images", cifar10.TRAIN_FILES)
-    batches = Batches(split, 1, dropout_rate=0, **{name: given[name] for name in names})
+    batches = Batches(split, dropout_rate=0, **{name: given[name] for name in SHARED} | {"epoch_size": 1})
     shown = np.load(workspace / expected / "plots" / "augmented.npy")
     np.testing.assert_array_equal(shown, [batches.originals(0)[:12], batches[0].images[:12]])
     onednn_too = {"oneDNN": onednn.version()} if timing["kernels"] == "onednn" else {}
