@@ -67,23 +67,23 @@ lock:
 	$(COMPILE) --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	  f"Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv
 
 # uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
 # PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore.
 define install
-	@echo 'Installing packages into .venv, which takes a few minutes the first time ...'
+	@echo 'Installing the packages of $(1) into .venv: 3 GB in all, which takes a few minutes the first time ...'
 	@if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi
 endef
 
 .venv/run.stamp: requirements.txt .venv/bin/python
 	$(call install,$<)
-	touch $@
+	@touch $@
 
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
 	$(call install,$<)
-	touch $@
+	@touch $@
 

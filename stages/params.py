@@ -238,8 +238,8 @@ def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], overrid
     problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         close = get_close_matches(key or section, schema.model_fields, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"{name} {problem}, but there is no such key{hint}: expected {', '.join(schema.model_fields)}"
+        expected = f"did you mean {close[0]}?" if close else f"expected {', '.join(schema.model_fields)}"
+        return f"{name} {problem}, but there is no such key: {expected}"
     if key:
         return f"{name} {problem}, expected {schema.model_fields[key].description}"
     if section:

@@ -45,6 +45,8 @@ log = logging.getLogger(f"{paths.LIBRARY}.stages.train")
 def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
     """Train in this process, or launch workers and wait for them."""
     config = params.read(flags.overrides)
+    if not launcher.launched():
+        request.when_asked = announce_stop
     try:
         if config.train.workers > 1 and not workers.started_by_msrun():
             logs = paths.states() / f"workers-{os.getpid()}"
@@ -58,6 +60,10 @@ def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -
         if not launcher.launched():  # the launcher logs this once for all workers
             log.info("%s: the same command resumes from there", stopped)
         sys.exit(0 if workers.started_by_msrun() else request.exit_code)
+
+
+def announce_stop() -> None:
+    log.info("stopping after this step, to save the state; a second Ctrl-C stops at once, without saving")
 
 
 def train(

@@ -306,7 +306,7 @@ def test_each_failure_is_one_line_and_the_last_says_what_to_do(
         get(*places)
     one_line(
         caught,
-        "none of the 7 places in data.urls",
+        "no place in data.urls has the archive",
         "put its path into data.urls",
         "data.urls=[generated]",
     )

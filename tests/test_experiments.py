@@ -59,16 +59,17 @@ def test_the_demo_ends_with_its_result(demo: tuple[Path, str]) -> None:
     folder, output = demo
     found = measured(folder, "demo")
     assert output.startswith(
-        "Experiment demo, in a copy of this folder, whose own files stay as they are:\n\nRunning stage 'download'"
+        "Experiment demo: DVC copies this folder and works in the copy; the files here stay as they are.\n\n"
+        "Running stage 'download'"
     )
     *_, empty, images, accuracy, minutes, speed, report, gap, drawn, real = output.splitlines()
     assert (empty, gap) == ("", "")
     assert images == "trained on     100 generated images of 10 classes, 1 epoch"
-    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.3f} on 20 other generated images"
+    assert accuracy == f"test accuracy  {found['eval']['accuracy']:.4f} on 20 other generated images"
     assert minutes == f"minutes        {found['timing']['train_seconds'] / 60:.1f} of training"
     assert speed == f"images/s       {found['timing']['images_per_second']:,.0f} in training"
     assert report.removeprefix("report").strip() == str((folder / "report-demo" / "index.html").resolve())
-    assert "python -m tools recipe demo --name slower -S train.learning_rate=0.005" in drawn
+    assert "python -m tools recipe demo --name demo-low-rate -S train.learning_rate=0.005" in drawn
     assert "make recipe NAME=five-minutes" in real
     assert "<html" in (folder / "report-demo" / "index.html").read_text(encoding="utf-8")
     assert not any(noise in output for noise in NOISE)
@@ -89,9 +90,12 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
     ("setting", "line"),
     [
         ("train.learning_rate=-1.0", "ERROR: train.learning_rate is -1.0, expected a number above 0"),
-        ("train.epochs=3", "ERROR: train.epochs is 3, but there is no such key (did you mean epoch_size?): expected"),
-        ("trian.seed=3", "ERROR: trian.seed=3 is no setting, expected SECTION.KEY=VALUE with a section of data, model"),
-        ("train.seed", "ERROR: train.seed is no setting, expected SECTION.KEY=VALUE"),
+        ("train.epochs=3", "ERROR: train.epochs is 3, but there is no such key: did you mean epoch_size?"),
+        (
+            "trian.seed=3",
+            "ERROR: trian.seed=3 is not a setting, expected SECTION.KEY=VALUE with a section of data",
+        ),
+        ("train.seed", "ERROR: train.seed is not a setting, expected SECTION.KEY=VALUE"),
         ("train.initial_weights=none.ckpt", "ERROR: train.initial_weights is none.ckpt, but there is no file "),
     ],
 )
@@ -133,7 +137,7 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     assert max(map(len, table)) <= 80
     row = next(number for number, line in enumerate(table) if line.strip().startswith("other"))
     accuracy, pflop = found["eval"]["accuracy"], found["train"]["pflop"]
-    assert table[row].split()[1:3] == [f"{accuracy:.3f}", f"{pflop:.3f}"]
+    assert table[row].split()[1:3] == [f"{accuracy:.4f}", f"{pflop:.3g}"]
     following = next(
         (number for number in range(row + 1, len(table)) if table[number].strip().startswith("demo")), None
     )
@@ -278,6 +282,7 @@ EXPERIMENTS: list[dict[str, Any]] = [
             shown("demo", 1.0, mark=True),
             shown("mirrored", 0.9, mirror=True),
             shown("unfinished", None),
+            shown("running", 0.8) | {"executor": {"state": "running"}},  # with the metrics of the commit
             {"revs": [{"rev": "89", "name": "queued", "data": None}]},
         ],
     },
@@ -293,6 +298,13 @@ def test_what_is_drawn_of_the_experiments() -> None:
         ("0123456", 1.5, [0.6], False),
         ("hour", 1.5, [0.8], False),
     ]
+
+
+def test_an_unfinished_experiment_has_its_state_in_place_of_the_commits_metrics() -> None:
+    cells = {row[0].strip(): row[1:3] for row in compare.rows(EXPERIMENTS)}
+    assert cells["running"] == ("running", "")
+    assert cells["slower"] == ("0.7000", "0.5")
+    assert cells["unfinished"] == cells["queued"] == ("no metrics", "")
 
 
 def test_experiments_are_chosen_by_name_or_by_recipe() -> None:

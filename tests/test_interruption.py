@@ -144,6 +144,7 @@ def test_a_signal_saves_the_state(workspace: Path, whole: str) -> None:
         process.send_signal(number)
         output, _ = process.communicate()
         assert process.returncode == code
+        assert output.count("stopping after this step, to save the state; a second Ctrl-C stops at once") == 1
         assert "state saved: the same command resumes from there" in output
         assert "Traceback" not in output
         assert no_outputs(workspace)

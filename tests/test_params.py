@@ -235,9 +235,8 @@ def test_a_section_that_is_not_a_mapping_is_refused(section: str, value: object,
     ],
 )
 def test_a_key_like_an_unknown_one_is_suggested(section: str, key: str, hint: str, values: dict[str, Any]) -> None:
-    known = ", ".join(values[section])
     values[section][key] = 3
-    one_line(refused(values), f"{section}.{key} is 3", f"(did you mean {hint}?)", f"expected {known}")
+    one_line(refused(values), f"{section}.{key} is 3", f"there is no such key: did you mean {hint}?")
 
 
 def test_an_unknown_key_unlike_any_other_has_no_hint(values: dict[str, Any]) -> None:
@@ -249,7 +248,7 @@ def test_an_unknown_key_unlike_any_other_has_no_hint(values: dict[str, Any]) -> 
 
 def test_a_section_like_an_unknown_one_is_suggested(values: dict[str, Any]) -> None:
     values["trian"] = {"seed": 1}
-    one_line(refused(values), "params.yaml: trian is", "(did you mean train?)", "data, model, train, evaluate, run")
+    one_line(refused(values), "params.yaml: trian is", "there is no such key: did you mean train?")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "text\n", "3\n"])

@@ -134,3 +134,29 @@ def test_every_document_is_linked_from_the_readme() -> None:
 
 def test_the_screenshot_is_small() -> None:
     assert (ROOT / "docs" / "report.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(("document", "mirrored", "black"), [(README, "mirrored", "black"), (CHINESE, "镜像", "黑色")])
+def test_the_values_beside_the_zoos_are_those_of_the_recipes(document: Path, mirrored: str, black: str) -> None:
+    rows = re.findall(r"^\|([^|]*)\|([^|]*)\|([^|]*)\|$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    start = next(
+        number for number, row in enumerate(rows) if "recipes/zoo.yaml" in row[1] and row[2] == " `params.yaml` "
+    )
+    for column, name, border in ((1, "zoo", black), (2, "hour", mirrored)):
+        recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+        model, train = recipe["model"], recipe["train"]
+        expected = [
+            str(train["epoch_size"]),
+            str(train["batch_size"]),
+            f"{model['image_height']}\N{MULTIPLICATION SIGN}{model['image_width']}",
+            f"{train['learning_rate']:g}",
+            f"{train['momentum']:g}",
+            f"{train['label_smoothing']:g}",
+            f"{model['dropout_rate']:g}",
+            str(train["crop_padding"]),
+            str(train["cutout_size"]) if train["cutout_size"] else "",
+        ]
+        cells = [row[column] for row in rows[start + 2 : start + 2 + len(expected)]]
+        assert all(value in cell for value, cell in zip(expected, cells, strict=True)), cells
+        assert f"{train['weight_decay']:g}" in cells[4]
+        assert border in cells[7]

@@ -16,7 +16,7 @@ from tests.test_pipeline import ran
 from tests.workspaces import ROOT, change, read_json, run
 
 ARTIFACTS = {"alexnet": "alexnet.ckpt", "alexnet-onnx": "alexnet.onnx"}
-HOUR = "An hour, step by step"
+HOUR = "Step by step, in an hour"
 """The heading in README.md above the commands that a test runs one after another."""
 
 
@@ -131,7 +131,7 @@ def test_the_hour_of_the_readme_loses_nothing(hour: dict[str, str], tmp_path: Pa
     assert "train" in ran(hour["make recipe NAME=five-minutes"])
     assert ran(hour["dvc repro"]) == []
     assert ran(hour["dvc exp run evaluate --name mirrored -S evaluate.mirror=true"]) == ["evaluate"]
-    assert "slower" in hour["make compare"]
+    assert "low-rate" in hour["make compare"]
     assert hour["python -m alexnet predict cat.jpg"].count(", ") == 2, "three classes"
 
     for folder in (user, colleague):
@@ -140,10 +140,10 @@ def test_the_hour_of_the_readme_loses_nothing(hour: dict[str, str], tmp_path: Pa
         assert not [name for name in tracked if name.startswith(("dvc_plots", "report-", "report/", ".venv"))]
     assert run(user, "git", "status", "--porcelain") == "", "all is committed or ignored"
     assert run(user, "git", "status", "--porcelain", "--branch").count("ahead") == 0
-    assert {"five-minutes", "slower"} <= set(run(user, "dvc", "exp", "list", "--all-commits", "--name-only").split())
-    assert {"slower", "mirrored"} <= set(run(colleague, "dvc", "exp", "list", "--name-only").split())
+    assert {"five-minutes", "low-rate"} <= set(run(user, "dvc", "exp", "list", "--all-commits", "--name-only").split())
+    assert {"low-rate", "mirrored"} <= set(run(colleague, "dvc", "exp", "list", "--name-only").split())
     assert "in sync" in run(user, "dvc", "status", "--cloud")
-    assert (user / "report-slower" / "index.html").exists()
+    assert (user / "report-low-rate" / "index.html").exists()
     assert (user / "dvc_plots" / "index.html").exists()
     trained = run(user, "git", "show", "HEAD:metrics/timing.json")
     assert json.loads(trained)["commit"] == run(user, "git", "rev-parse", "--short", "HEAD~1").strip()

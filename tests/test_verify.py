@@ -177,15 +177,15 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "too few training images": (
         with_files(lambda content: content.update({"data_batch_3.bin": content["data_batch_3.bin"][: 10 * 3073]})),
-        ("has 90 train images, expected 100", "data.train_images"),
+        ("has 90 training and 20 test images, expected 100 and 20", "data.train_images"),
     ),
     "too few test images": (
         with_files(lambda content: content.update({"test_batch.bin": content["test_batch.bin"][: 10 * 3073]})),
-        ("has 10 test images, expected 20", "data.test_images"),
+        ("has 100 training and 10 test images, expected 100 and 20", "data.test_images"),
     ),
     "training classes unequal": (
         with_labels("data_batch_2.bin", 1),
-        ("has 9 train images of class airplane, expected 10",),
+        ("has 9 training images of class airplane, expected 10",),
     ),
     "test classes unequal": (with_labels("test_batch.bin", 0, 0), ("has 3 test images of class airplane, expected 2",)),
     "wrong class names": (

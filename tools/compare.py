@@ -101,13 +101,23 @@ def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
         for experiment in commit_experiments:
             newest = experiment["revs"][0]
             data = newest["data"] or {}
-            state = (experiment["executor"] or {}).get("state", "no metrics")
+            accuracy = metric(data, "eval", "accuracy")
+            unfinished = state(experiment) or ("" if accuracy else "no metrics")
             yield (
                 f"  {newest['name'] or newest['rev'][:7]}",
-                metric(data, "eval", "accuracy") or state,
-                metric(data, "train", "pflop"),
+                unfinished or accuracy,
+                "" if unfinished else metric(data, "train", "pflop"),
                 ", ".join(differences(parameters(base), parameters(data))),
             )
+
+
+def state(experiment: dict[str, Any]) -> str:
+    """Return `queued`, `running` or `failed`, or an empty text for an experiment that has finished.
+
+    DVC shows one that has not finished with the metrics of the commit from which it starts.
+    """
+    name = str((experiment.get("executor") or {}).get("state", "")).lower()
+    return "" if name == "success" else name
 
 
 def metrics(data: dict[str, Any], file: str) -> dict[str, Any]:
@@ -117,9 +127,9 @@ def metrics(data: dict[str, Any], file: str) -> dict[str, Any]:
 
 
 def metric(data: dict[str, Any], file: str, name: str) -> str:
-    """Return a metric of a revision, rounded to three digits, or an empty text if it does not have it."""
+    """Return a metric of a revision as the table shows it, or an empty text if the revision does not have it."""
     value = metrics(data, file).get(name)
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:.3g}" if name == "pflop" else f"{value:.4f}"
 
 
 def parameters(data: dict[str, Any]) -> dict[str, Any]:

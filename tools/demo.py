@@ -15,5 +15,5 @@ def main() -> None:
     python = Path(sys.executable)
     shown = str(python.relative_to(Path.cwd())) if python.is_relative_to(Path.cwd()) else "python"
     print(f"\n{experiments.summary(experiment, page)}\n")
-    print(f"Next, on generated images: {shown} -m tools recipe demo --name slower -S train.learning_rate=0.005")
+    print(f"Next, on generated images: {shown} -m tools recipe demo --name demo-low-rate -S train.learning_rate=0.005")
     print("For CIFAR-10, a download of 170 MB: make recipe NAME=five-minutes")

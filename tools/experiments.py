@@ -71,7 +71,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     replaced = git("rev-parse", "--quiet", "--verify", reference)
     if replaced:
         git("update-ref", "-d", reference)
-    print(f"Experiment {name}, in a copy of this folder, whose own files stay as they are:\n")
+    print(f"Experiment {name}: DVC copies this folder and works in the copy; the files here stay as they are.\n")
     try:
         code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
     finally:
@@ -90,7 +90,7 @@ def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
         section, _, key = place.partition(".")
         if not equals or section not in params.Params.model_fields:
             sections = ", ".join(params.Params.model_fields)
-            raise InputError(f"{text} is no setting, expected SECTION.KEY=VALUE with a section of {sections}")
+            raise InputError(f"{text} is not a setting, expected SECTION.KEY=VALUE with a section of {sections}")
         values[section, key] = value
     return values
 
@@ -205,7 +205,7 @@ def summary(experiment: Experiment, page: Path) -> str:
     evaluation = experiment.evaluation
     rows = {
         "trained on": f"{data['train']['images']:,} {source} of {len(data['train']['per_class'])} classes, {epochs}",
-        "test accuracy": f"{evaluation['accuracy']:.3f} on {evaluation['images']:,} other {source}",
+        "test accuracy": f"{evaluation['accuracy']:.4f} on {evaluation['images']:,} other {source}",
         "minutes": f"{experiment.minutes:.1f} of training",
         "images/s": f"{experiment.timing['images_per_second']:,.0f} in training",
         "report": str(page),

@@ -39,7 +39,7 @@ def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
             newest = experiment["revs"][0]
             data = newest["data"] or {}
             evaluation, train = compare.metrics(data, "eval"), compare.metrics(data, "train")
-            if "accuracy" not in evaluation or "pflop" not in train:
+            if compare.state(experiment) or "accuracy" not in evaluation or "pflop" not in train:
                 continue
             parameters = compare.parameters(data)
             if evaluation.get("generated") or parameters.get("evaluate.mirror"):

@@ -226,6 +226,6 @@ def download(
             log.info("%s from %s", path, shown)
             return
     raise InputError(
-        f"none of the {len(urls)} places in data.urls has the archive, for the reasons above: download it yourself and "
+        "no place in data.urls has the archive, see the reasons above: download it yourself and "
         f"put its path into data.urls, or set data.urls=[{GENERATED}] to use generated images"
     )

@@ -141,23 +141,22 @@ class _Tally:
         for channel in range(cifar10.CHANNELS):
             self._values[channel] += np.bincount(part.images[:, channel].ravel(), minlength=256)
 
-    def report(self, split: str, images: int) -> dict[str, Any]:
-        # Returns the counts and statistics. Raises InputError unless there are `images` images, equally many per class.
-        if self._classes.sum() != images:
-            raise InputError(
-                f"has {self._classes.sum()} {split} images, expected {images}: set data.{split}_images to what it has"
-            )
-        wrong = np.flatnonzero(self._classes != images // cifar10.NUM_CLASSES)
+    @property
+    def images(self) -> int:
+        return int(self._classes.sum())
+
+    def report(self, split: str) -> dict[str, Any]:
+        # Returns the counts and statistics. Raises InputError unless there are equally many images of each class.
+        wrong = np.flatnonzero(self._classes * cifar10.NUM_CLASSES != self.images)
         if len(wrong):
             name, count = cifar10.CLASS_NAMES[wrong[0]], self._classes[wrong[0]]
-            raise InputError(
-                f"has {count} {split} images of class {name}, expected {images // cifar10.NUM_CLASSES} of every class"
-            )
+            expected = f"{self.images / cifar10.NUM_CLASSES:g}"
+            raise InputError(f"has {count} {split} images of class {name}, expected {expected} of every class")
         level = np.arange(256) / 255
         share = self._values / self._values.sum(axis=1, keepdims=True)
         mean = share @ level
         return {
-            "images": images,
+            "images": self.images,
             "per_class": dict(zip(cifar10.CLASS_NAMES, self._classes.tolist(), strict=True)),
             "mean": mean.round(6).tolist(),
             "std": np.sqrt(share @ level**2 - mean**2).round(6).tolist(),
@@ -200,9 +199,10 @@ def verify(
         test.mkdir()
         with _explained(archive), gzip.open(path) as stream:
             tallies, generated = _unpack(_members(stream, train_images, test_images), train, test)
+            _check_counts(tallies["train"].images, tallies["test"].images, train_images, test_images)
             splits = {
-                "train": tallies["train"].report("train", train_images),
-                "test": tallies["test"].report("test", test_images),
+                "train": tallies["train"].report("training"),
+                "test": tallies["test"].report("test"),
             }
         if allow_generated and not generated:
             check_md5(path, md5, archive)
@@ -234,6 +234,14 @@ def _unpack(members: Iterator[tuple[str, bytes]], train: Path, test: Path) -> tu
             (train / name).write_bytes(content)
             (test / name).write_bytes(content)
     return tallies, generated
+
+
+def _check_counts(train_images: int, test_images: int, expected_train_images: int, expected_test_images: int) -> None:
+    if (train_images, test_images) != (expected_train_images, expected_test_images):
+        raise InputError(
+            f"has {train_images} training and {test_images} test images, expected {expected_train_images} and "
+            f"{expected_test_images}: set data.train_images and data.test_images to what it has"
+        )
 
 
 def _check_names(content: bytes) -> None:

@@ -29,10 +29,12 @@ class StopRequest:
 
     Attributes:
         signal: the first signal that came, or None.
+        when_asked: a function that is called once, in another thread, when the first signal comes.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.when_asked: Callable[[], None] = lambda: None
         self._raises = self._raised = False
 
     def listen(self) -> None:
@@ -73,6 +75,7 @@ class StopRequest:
 
     def _wait(self, signals: set[signal.Signals]) -> None:
         self.signal = signal.Signals(signal.sigwait(signals))
+        self.when_asked()
         # Python runs signal handlers in the main thread. This signal also interrupts a system call there, such as
         # reading from a connection.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)

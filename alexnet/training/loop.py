@@ -1,5 +1,6 @@
 """Training: one loop over all steps, which can be stopped and resumed after any of them."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,8 @@ from alexnet.training.schedule import learning_rates
 from alexnet.training.state import States
 from alexnet.training.step import Step
 from alexnet.training.workers import ALONE, Worker
+
+log = logging.getLogger(__name__)
 
 CHECK_STEPS = 100
 """How many steps there are between two checks of all weights for NaN and infinity.
@@ -72,6 +75,8 @@ def train(
     history = History.empty(steps, batches.epoch_size)
     train_step = Step(network, recipe, worker)
     first = _restore(states, train_step, history, worker) if states else 0
+    if first == steps:
+        log.info("nothing is left to train: all %d steps were done before", steps)
     sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
 
     context = _InternalCallbackParam(
