@@ -66,7 +66,8 @@ lock:
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
 
-.venv/bin/python:
+# Not .venv/bin/python, which is a link: make would install everything again when the system's Python is updated.
+.venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	  f"Python {v[0]}.{v[1]} found, 3.10 to 3.12 needed: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv .venv
@@ -79,7 +80,7 @@ define install
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi
 endef
 
-.venv/run.stamp: requirements.txt .venv/bin/python
+.venv/run.stamp: requirements.txt .venv/pyvenv.cfg
 	$(call install,$<)
 	@touch $@
 

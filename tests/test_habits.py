@@ -85,7 +85,7 @@ def test_setup_makes_only_the_virtual_environment(uv: bool, tmp_path: Path) -> N
     programs.mkdir()
     for name in ("sh", "echo", "touch", "mkdir", "cp"):
         (programs / name).symlink_to(str(shutil.which(name)))
-    written = {"python3": 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "$0 $@" >> log'}
+    written = {"python3": 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo >> .venv/pyvenv.cfg; echo "$0 $@" >> log'}
     written |= {"uv": 'echo "uv $@" >> log'} if uv else {}
     for name, line in written.items():
         (programs / name).write_text(f"#!{shutil.which('sh')}\n{line}\n", encoding="utf-8")
