@@ -34,6 +34,9 @@ class Network(nn.Cell):
         num_classes: the number of outputs of the network.
     """
 
+    description: str = ""
+    """A sentence that says what kind of network this is, for the report and the model card. It may be empty."""
+
     dropout_shape: tuple[int, ...] = ()
     """The shape of the dropout masks of one image; () if the network has no dropout."""
 

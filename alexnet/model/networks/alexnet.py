@@ -46,6 +46,7 @@ class AlexNet(Network):
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
 
+    description = "A convolutional network after Krizhevsky, Sutskever and Hinton (2012)."
     dropout_shape = (DROPOUT_LAYERS, HIDDEN_UNITS)
     # The model zoo's 2020 version has no biases in its convolutions.
     optional_parameters = frozenset(f"conv{number}.bias" for number in range(1, len(CONVOLUTIONS) + 1))
