@@ -54,6 +54,8 @@ class Timing(_Metrics):
     """What `train` writes of how it went."""
 
     network: str
+    description: str
+    image_size: tuple[int, int] | None
     device_target: Target
     workers: int
     threads: int

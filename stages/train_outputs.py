@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet.kernels import onednn
 from alexnet.model.checkpoint import save_weights
-from alexnet.model.network import Network
+from alexnet.model.network import Network, Setting
 from alexnet.runtime.choices import KernelLibrary
 from alexnet.runtime.files import replacing, write_json, write_text
 from alexnet.training.batches import Batches
@@ -99,6 +99,12 @@ def versions(kernels: KernelLibrary) -> dict[str, str]:
     return packages | ({"oneDNN": onednn.version()} if kernels == "onednn" else {})
 
 
+def image_size(network: Network) -> list[Setting] | None:
+    """Return the height and width to which the network resizes images; None if they are no settings of it."""
+    size = [network.settings[name] for name in ("image_height", "image_width") if name in network.settings]
+    return size if len(size) == 2 else None
+
+
 def timing(
     network: Network, history: History, batches: Batches, resolved: dict[str, Any], code: str, save_seconds: float
 ) -> dict[str, Any]:
@@ -106,6 +112,8 @@ def timing(
     train_seconds = float(history.seconds.sum(dtype=np.float64))
     return {
         "network": type(network).__name__,
+        "description": network.description,
+        "image_size": image_size(network),
         "device_target": resolved["device_target"],
         "workers": resolved["workers"],
         "threads": resolved["threads"],

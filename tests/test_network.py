@@ -11,7 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from alexnet import cifar10
-from alexnet.model.networks.alexnet import AlexNet, interpolation
+from alexnet.model.networks.alexnet import AlexNet
+from alexnet.model.preprocessing import Preprocessing, interpolation
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
 
@@ -141,7 +142,15 @@ def test_interpolation_is_mindspores_bilinear(image_size: int) -> None:
     np.testing.assert_allclose(weights @ raw @ interpolation(32, 41).T, theirs, atol=3e-5)
 
 
-def test_images_are_normalised_and_resized(network: Any) -> None:
+def test_preprocessing_normalises_and_resizes() -> None:
+    raw, cell = images(2), Preprocessing(40, 20)
+    prepared = cell(ms.Tensor(raw)).asnumpy()
+    assert (prepared.shape, prepared.dtype) == ((2, 3, 40, 20), np.float32)
+    np.testing.assert_allclose(prepared, resized_and_normalised(raw, 40, 20), atol=2e-5)
+    assert list(cell.get_parameters()) == []
+
+
+def test_alexnet_preprocesses_its_images(network: Any) -> None:
     raw = images(2)
     with inputs_of(network.conv1) as seen:
         network(ms.Tensor(raw))

@@ -76,6 +76,8 @@ def results(
         per_class={CLASS_NAMES[label]: hits[labels == label].mean() for label in range(10)},
         timing={
             "network": "AlexNet",
+            "description": "A network after some people.",
+            "image_size": [227, 224],
             "device_target": "CPU",
             "workers": 1,
             "threads": 2,
@@ -97,7 +99,7 @@ def results(
         },
         params={
             "data": {"urls": ["https://example.org/<i>&amp;/" + 60 * "long" + ".tar.gz"], "md5": None},
-            "model": {"num_classes": num_classes, "image_height": 227, "image_width": 224, "dropout_rate": 0.5},
+            "model": {"num_classes": num_classes, "dropout_rate": 0.5},
             "train": {"validation_images": 5000 if validation else 0},
         },
     )
@@ -276,6 +278,7 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "Training cost 9.86 PFLOP",
         "CPU 1 worker, 2 threads",
         "57.0 M weights images resized to 227\N{MULTIPLICATION SIGN}224 pixels",
+        "AlexNet on CIFAR-10 A network after some people. It sorts images into ten classes.",
         "trained for 3 epochs on 50,000 images, and tested on 100 others.",
         "the bold lines means of several steps.",
         "zoo, Ascend 910 0.8832 9.86 17 min",
@@ -375,6 +378,9 @@ def test_the_model_card(written: dict[str, Path]) -> None:
         "mindspore",
         ["uoft-cs/cifar10"],
     )
+    assert "alexnet" in head["tags"]
+    assert head["model-index"][0]["name"] == "alexnet-cifar10"
+    assert body.startswith("\n# AlexNet on CIFAR-10\n\nA network after some people.\nIt has 57,000,000 weights")
     (result,) = head["model-index"][0]["results"]
     assert result["metrics"][0] == {"type": "accuracy", "value": pytest.approx(case.evaluation["accuracy"])}
     assert head["license"] == "unknown", "of https://huggingface.co/docs/hub/repositories-licenses"
@@ -386,6 +392,7 @@ def test_the_model_card(written: dict[str, Path]) -> None:
         "9.86 PFLOP",
         "CPU, oneDNN kernels, bfloat16",
         "MindSpore 2.8.0, NumPy 1.26.4, oneDNN 3.2.0",
+        "| image size in the network | 227\N{MULTIPLICATION SIGN}224 pixels |",
         "| validation images | 0.7000 |",
         "augmented | 0.6543 |",
         "| initial weights | a checkpoint with the MD5 `0123456789abcdef0123456789abcdef` |",
@@ -405,6 +412,23 @@ def test_the_model_card_of_generated_images(written: dict[str, Path]) -> None:
     assert "images that a program drew" in body
     assert "state one for the data" not in body
     assert head["license"] == "unknown"
+
+
+@pytest.mark.parametrize("description", ["Two layers, and <b>one</b> cell.", ""])
+def test_a_report_about_another_network_has_nothing_of_alexnet(description: str, tmp_path: Path, page: Page) -> None:
+    case = CASES["usual"]
+    other = {"network": "Small", "description": description, "image_size": None}
+    write_report(replace(case, timing={**case.timing, **other}), tmp_path / "report")
+    shown = text(page, tmp_path / "report")
+    assert shown.startswith(" ".join(f"Small on CIFAR-10 {description} It sorts images into ten classes.".split()))
+    head, body = front_matter(tmp_path / "report")
+    assert head["tags"][0] == "small"
+    assert head["model-index"][0]["name"] == "small-cifar10"
+    begin = f"\n# Small on CIFAR-10\n\n{description}\nIt has" if description else "\n# Small on CIFAR-10\n\nIt has"
+    assert body.startswith(begin)
+    for found in (shown, str(head), body):
+        for word in ("AlexNet", "alexnet", "Krizhevsky et al", "zoo", "0.8832", "resized to 2", "image size"):
+            assert word not in found
 
 
 def test_the_training_images_are_shown(written: dict[str, Path], page: Page) -> None:

@@ -37,10 +37,19 @@ class Kernels:
     ) -> nn.Cell:
         """Return a block of a convolution, batch normalisation, ReLU and max-pooling.
 
+        It takes and returns float32 of shape (N, C, H, W). It has no parameters of its own, but uses those of the given
+        layers. The network must have these layers as attributes, whose names begin the names of the parameters:
+        `self.conv1` has `conv1.weight`. Add the block to the network with `self.insert_child_to_cell("block1", block)`.
+        An assignment, `self.block1 = block`, would rename the parameters to `block1.convolution.weight` and so on.
+
+        The layers must be such that both libraries can compute them. This is not checked.
+
         Args:
-            convolution: the convolution.
+            convolution: the convolution. It must have a square kernel, the same stride along both axes, no dilation and
+                one group; pad_mode `valid`, or `same` with stride 1 and an odd kernel size; and a bias exactly if
+                there is no batch normalisation.
             norm: the batch normalisation, or None.
-            pool: the max-pooling, or None.
+            pool: the max-pooling, with pad_mode `valid`, or None.
             first: whether the block takes the images, for which no gradient is needed.
         """
         if self.library == "onednn":

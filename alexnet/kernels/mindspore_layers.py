@@ -7,11 +7,12 @@ from mindspore import nn, ops
 class ConvolutionBlock(nn.Cell):
     """A convolution, batch normalisation, ReLU and max-pooling.
 
-    It takes and returns a float32 tensor of shape (N, C, H, W). Normalisation and pooling are computed in float32.
+    `alexnet.kernels.choice.Kernels.convolution_block` describes the block and the layers that it is made of.
+    Normalisation and pooling are computed in float32.
 
     Args:
-        convolution: the convolution, whose parameters the block uses.
-        norm: the batch normalisation, whose parameters the block uses, or None.
+        convolution: the convolution.
+        norm: the batch normalisation, or None.
         pool: the max-pooling, or None.
         data_type: the type in which the convolution is computed.
     """

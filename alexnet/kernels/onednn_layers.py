@@ -23,16 +23,14 @@ Shape = tuple[int, ...]
 class ConvolutionBlock(nn.Cell):
     """A convolution, batch normalisation, ReLU and max-pooling.
 
-    The block takes and returns float32 of shape (N, C, H, W). It uses the parameters of the given layers, and updates
-    the running statistics of the batch normalisation as that layer would. Outside of training, the normalisation by
-    these statistics is folded into the convolution.
+    `alexnet.kernels.choice.Kernels.convolution_block` describes the block and the layers that it is made of, whose
+    limits are those of this class. The block updates the running statistics of the batch normalisation as that layer
+    would. Outside of training, the normalisation by these statistics is folded into the convolution.
 
     Args:
-        convolution: the convolution. It must have a square kernel, the same stride along both axes, and pad_mode
-            `valid`, or `same` with stride 1 and an odd kernel size; and a bias exactly if there is no batch
-            normalisation.
+        convolution: the convolution.
         norm: the batch normalisation, or None.
-        pool: the max-pooling, with pad_mode `valid`, or None.
+        pool: the max-pooling, or None.
         data_type: the type in which everything from the convolution to the pooling is computed. Sums, batch statistics
             and the gradients of parameters are always float32.
         first: whether the block is the first of the network. Its input then needs no gradient, which is set to 0.

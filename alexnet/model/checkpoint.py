@@ -19,7 +19,7 @@ from mindspore.train.checkpoint_pb2 import Checkpoint
 from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
-from alexnet.model.registry import create, names, network_class
+from alexnet.model.registry import accepted, create, names, network_class
 from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import replacing
 
@@ -198,7 +198,8 @@ def load_network(
         kernels: what computes the layers.
 
     Raises InputError whenever `load_weights` does; when the image size is needed but not given, or given but different
-    from the checkpoint's; and when the checkpoint names a network or settings that do not exist here.
+    from the checkpoint's; and when the checkpoint names a network or settings that do not exist here, or lacks a
+    setting that the network needs.
     """
     values = read_checkpoint(path)
     settings: dict[str, Any] = _settings(values)
@@ -222,7 +223,8 @@ def load_network(
                 "(the model zoo's checkpoints: 227 and 227)"
             )
         settings = {"name": name} | inferred | image_size
-    arguments = settings | {"dropout_rate": 0.0, "kernels": kernels}
+    # All settings of the file must be parameters of the network. The two that do not come from it need not be.
+    arguments = settings | accepted(name, {"dropout_rate": 0.0, "kernels": kernels})
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
         if wrong := sorted(_NO_SETTINGS & settings.keys()):

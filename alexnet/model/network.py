@@ -15,9 +15,13 @@ class Network(nn.Cell):
     """The base class of all networks.
 
     To add a network, write a module in `alexnet/model/networks` with a subclass of this class, and assign the subclass
-    to `NETWORK` in that module. It is called with keyword arguments: `num_classes`, `image_height`, `image_width`,
-    `dropout_rate` and `batch_norm` from the section `model` of params.yaml; `kernels`; and, when the network is to be
-    trained, `weight_init` and `seed` for the initial weights. It may ignore those that mean nothing to it.
+    to `NETWORK` in that module. Its constructor is called with those of the following keyword arguments that are among
+    its parameters, or with all of them if it takes `**kwargs`:
+
+    - the parameters of the section `model` of params.yaml, except for `name`: `num_classes`, `image_height`,
+      `image_width`, `dropout_rate`, `batch_norm`, and any that are added there for a network of one's own;
+    - `kernels`;
+    - when the network is to be trained, `weight_init` and `seed` for the initial weights; so these need defaults.
 
     Args:
         settings: the arguments that are needed to create the network again from a checkpoint, which stores them. Each
@@ -29,6 +33,9 @@ class Network(nn.Cell):
         settings: the given settings, and `name`, the name of the module.
         num_classes: the number of outputs of the network.
     """
+
+    description: str = ""
+    """A sentence that says what kind of network this is, for the report and the model card. It may be empty."""
 
     dropout_shape: tuple[int, ...] = ()
     """The shape of the dropout masks of one image; () if the network has no dropout."""

@@ -1,7 +1,9 @@
 """The networks by name. Listing the names does not import MindSpore; creating a network does."""
 
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from alexnet.model import networks
@@ -24,14 +26,27 @@ def network_class(name: str) -> "type[Network]":
     return chosen
 
 
+def accepted(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that the constructor of a network has: all of them if it takes `**kwargs`.
+
+    Raises InputError when there is no network with this name.
+    """
+    parameters = inspect.signature(network_class(name)).parameters
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(arguments)
+    return {key: value for key, value in arguments.items() if key in parameters}
+
+
 def create(name: str, **arguments: Any) -> "Network":
     """Return a new network.
 
     Args:
         name: one of `names()`.
         arguments: the other parameters of the section `model` of params.yaml, `kernels`, and for a network that is to
-            be trained `weight_init` and `seed`; see `alexnet.model.network.Network`.
+            be trained `weight_init` and `seed`; see `alexnet.model.network.Network`. Those that the network's
+            constructor does not have are ignored.
 
-    Raises InputError when there is no such network, or it does not accept these arguments.
+    Raises InputError when there is no such network, or it refuses a value, such as AlexNet too small an image size; and
+    TypeError when an argument that its constructor needs is missing.
     """
-    return network_class(name)(**arguments)
+    return network_class(name)(**accepted(name, arguments))

@@ -40,6 +40,8 @@ class Quoted:
 
 ZOO = (Quoted("Ascend 910", "0.8832", 17), Quoted("V100", "0.88512", 14))
 """Source: README.md of https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+ZOO_NETWORK = "AlexNet"
+"""The network of these results, as `timing` of Results names it."""
 ZOO_PFLOP = 9.8614
 """The cost of the zoo's recipe, as `alexnet.model.alexnet_layers.training_pflop` calculates it."""
 
@@ -58,12 +60,13 @@ class Results:
         validation, `validation_accuracy`.
     evaluation: `accuracy` and `loss` on the test images.
     per_class: the accuracy of each class, by the name of the class.
-    timing: `network` (its name as it is shown), `device_target`, `workers`, `threads`, `kernels`, `amp_level`,
-        `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or branch, and
-        the time when it `finished`, as they are shown; `versions` by package; and `initial_weights_md5`, if the
-        training started from a checkpoint.
+    timing: `network` (its name as it is shown), its `description` (a sentence, or ""), and `image_size` (the height and
+        width in pixels to which it resizes images, or None); `device_target`, `workers`, `threads`, `kernels`,
+        `amp_level`, `train_seconds` and `images_per_second`; the `commit` that trained, the `name` of the experiment or
+        branch, and the time when it `finished`, as they are shown; `versions` by package; and `initial_weights_md5`, if
+        the training started from a checkpoint.
     data: `archive` with `md5`, `generated`, and `train` and `test`, each with `images`.
-    params: the parameters of each section; `model` must have `image_height` and `image_width`.
+    params: the parameters of each section.
     """
 
     split: Split
@@ -177,6 +180,7 @@ def write_report(results: Results, folder: Path) -> None:
         "rows": rows,
         "zoo": ZOO,
         "zoo_pflop": ZOO_PFLOP,
+        "of_the_zoo": results.timing["network"] == ZOO_NETWORK,
         "official": results.data["archive"]["md5"] == OFFICIAL_MD5,
         "library": LIBRARIES[results.timing["kernels"]],
         "precision": PRECISIONS.get((results.timing["kernels"], results.timing["amp_level"]), "float32"),

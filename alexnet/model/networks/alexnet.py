@@ -1,13 +1,12 @@
-"""AlexNet: from raw 32x32 images to logits, including normalising and resizing the images."""
+"""AlexNet: from raw 32x32 images to logits."""
 
 from collections.abc import Mapping
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
-from mindspore.common.initializer import HeNormal
 
-from alexnet import cifar10
+from alexnet.cifar10 import CHANNELS
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.alexnet_layers import (
     CONVOLUTIONS,
@@ -19,20 +18,11 @@ from alexnet.model.alexnet_layers import (
     features,
     training_pflop,
 )
+from alexnet.model.initialization import initializers
 from alexnet.model.network import Network, Setting
+from alexnet.model.preprocessing import Preprocessing
 from alexnet.runtime.choices import WeightInit
 from alexnet.runtime.errors import InputError
-
-
-def interpolation(size: int, image_size: int) -> np.ndarray:
-    """Return the matrix that resizes one axis bilinearly from `size` to `image_size` pixels.
-
-    It is float32 of shape (image_size, size). Pixels have their centres at halves, there is no antialiasing, and the
-    pixels at the edges are repeated, as in OpenCV's INTER_LINEAR and `ops.interpolate(align_corners=False)`. A product
-    with a constant matrix, unlike those, can be exported to ONNX.
-    """
-    centre = np.clip((np.arange(image_size) + 0.5) * size / image_size - 0.5, 0, size - 1)
-    return np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(size))).astype(np.float32)
 
 
 class AlexNet(Network):
@@ -48,14 +38,15 @@ class AlexNet(Network):
         batch_norm: whether to normalise the output of each convolution over the batch (S. Ioffe, C. Szegedy, arXiv
             1502.03167), with parameters from bn1.gamma to bn5.moving_variance. The convolutions have no biases then,
             because normalisation would cancel them.
-        weight_init: how the weights are initialised: `default` as MindSpore's layers do it (as in the model zoo's later
-            version), `HeNormal` as in K. He et al., arXiv 1502.01852, section 2.2, with biases of 0.
+        weight_init: how the weights are initialised, see `alexnet.model.initialization.initializers`. The model zoo's
+            later version has the `default`.
         seed: the seed of the initial weights.
         kernels: what computes the layers. It changes neither the parameters nor their initial values.
 
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
 
+    description = "A convolutional network after Krizhevsky, Sutskever and Hinton (2012)."
     dropout_shape = (DROPOUT_LAYERS, HIDDEN_UNITS)
     # The model zoo's 2020 version has no biases in its convolutions.
     optional_parameters = frozenset(f"conv{number}.bias" for number in range(1, len(CONVOLUTIONS) + 1))
@@ -85,16 +76,11 @@ class AlexNet(Network):
         }
         super().__init__(settings, kernels)
         self.dropout_rate = dropout_rate
-        self.rows = ms.Tensor(interpolation(cifar10.HEIGHT, image_height))
-        self.columns = ms.Tensor(np.ascontiguousarray(interpolation(cifar10.WIDTH, image_width).T))
-        mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (cifar10.MEAN, cifar10.STD))
-        self.scale, self.shift = ms.Tensor(1 / (255 * std)), ms.Tensor(-mean / std)
+        self.preprocessing = Preprocessing(image_height, image_width)
 
         ms.set_seed(seed)
-        initial = (
-            {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
-        )
-        inputs = (cifar10.CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
+        initial = initializers(weight_init)
+        inputs = (CHANNELS, *(layer.out_channels for layer in CONVOLUTIONS))
         self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = convolutions = [
             nn.Conv2d(
                 in_channels,
@@ -127,10 +113,7 @@ class AlexNet(Network):
                 1 / (1 - dropout_rate), and the others are set to 0; None keeps all, unscaled. The mask is an input,
                 because MindSpore's own dropout draws other values in every process.
         """
-        # The images are normalised before they are resized: there are fewer pixels, and the result is the same, because
-        # the weights of a bilinear interpolation sum to one.
-        x = images.astype(ms.float32) * self.scale + self.shift
-        x = ops.matmul(self.rows, ops.matmul(x, self.columns))
+        x = self.preprocessing(images)
         x = self.block5(self.block4(self.block3(self.block2(self.block1(x)))))
         x = x.reshape(-1, self.fc1.in_channels)  # -1, so that an exported file takes batches of any size
         x = self.fc1(x)
