@@ -147,7 +147,7 @@ def _restore(states: States, train_step: Step, history: History, worker: Worker)
     # Restores the newest state and returns how many steps were done before it, or 0 if there is none. Worker 0 reads
     # the state and sends it to the others, which may be on machines that cannot see its disk.
     values = states.newest() if worker.rank == 0 else None
-    steps_done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
+    steps_done = worker.broadcast_int(values["steps_done"][0] if values else 0)
 
     def received(name: str, like: np.ndarray) -> np.ndarray:
         return worker.broadcast(values[name] if values else like)
