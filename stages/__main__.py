@@ -37,8 +37,10 @@ def main(arguments: Sequence[str]) -> None:
     module = importlib.import_module(f"stages.{stage}")
     if stage == "train":  # it handles the request itself: it saves its state first
         run(partial(module.main, flags, request, parent))
-    else:
-        run(partial(module.main, *([flags] if vars(flags) else [])), request)
+    elif vars(flags):
+        run(partial(module.main, flags), request)
+    else:  # a stage without flags
+        run(module.main, request)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:

@@ -11,6 +11,7 @@ from reprlib import Repr
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -230,18 +231,29 @@ _SHOWN = _Shown()
 
 def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], override: str) -> str:
     # Deeper parts of the location are items of a list or alternatives of a union, which the line does not name.
-    section, key = (*map(str, error["loc"][:2]), "", "")[:2]
-    schema: Any = Params.model_fields[section].annotation if key else Params
-    name = f"{PATH}: {section}.{key}" if key else f"{PATH}: {section}" if section else str(PATH)
+    location = [str(part) for part in error["loc"]]
+    section = location[0] if location else ""
+    key = location[1] if len(location) > 1 else ""
     if (section, key) in overrides:
         name = override.format(section=section, key=key)
+    elif key:
+        name = f"{PATH}: {section}.{key}"
+    elif section:
+        name = f"{PATH}: {section}"
+    else:
+        name = str(PATH)
     problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
+    allowed = _fields(section) if key else Params.model_fields  # in the place of the wrong key or value
     if error["type"] in ("extra_forbidden", "invalid_key"):
-        close = get_close_matches(key or section, schema.model_fields, 1)
-        expected = f"did you mean {close[0]}?" if close else f"expected {', '.join(schema.model_fields)}"
+        close = get_close_matches(key or section, allowed, 1)
+        expected = f"did you mean {close[0]}?" if close else f"expected {', '.join(allowed)}"
         return f"{name} {problem}, but there is no such key: {expected}"
     if key:
-        return f"{name} {problem}, expected {schema.model_fields[key].description}"
-    if section:
-        schema = schema.model_fields[section].annotation
-    return f"{name} {problem}, expected the keys {', '.join(schema.model_fields)}"
+        return f"{name} {problem}, expected {allowed[key].description}"
+    return f"{name} {problem}, expected the keys {', '.join(_fields(section) if section else allowed)}"
+
+
+def _fields(section: str) -> Mapping[str, FieldInfo]:
+    schema: Any = Params.model_fields[section].annotation
+    fields: Mapping[str, FieldInfo] = schema.model_fields
+    return fields

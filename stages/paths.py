@@ -33,7 +33,7 @@ REPORT = Path("report")
 
 
 def workspace() -> Path:
-    """Return the user's workspace. An experiment may run in a copy of it; DVC gives the original in DVC_ROOT then."""
+    """Return the user's workspace. An experiment may run in a copy of it: in that case DVC_ROOT names the original."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 

@@ -11,17 +11,16 @@ import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from dvclive import Live
 from mindspore.train import Callback
 
 from alexnet import cifar10
 from alexnet.kernels.choice import choose
-from alexnet.model.checkpoint import load_initial_weights
+from alexnet.model.checkpoint import InitialWeights, load_initial_weights
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
@@ -78,21 +77,8 @@ def train(
     worker = workers.join(config.workers)
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
-    initial = InitialWeights.load(config.initial_weights, network, outputs) if config.initial_weights else None
-    batches = Batches(
-        split,
-        epoch_size=config.epoch_size,
-        batch_size=config.batch_size,
-        dropout_rate=model.dropout_rate,
-        seed=config.seed,
-        crop_padding=config.crop_padding,
-        crop_padding_mode=config.crop_padding_mode,
-        flip=config.flip,
-        cutout_size=config.cutout_size,
-        rank=worker.rank,
-        workers=worker.workers,
-        dropout_shape=network.dropout_shape,
-    )
+    initial = set_initial_weights(network, config.initial_weights, outputs) if config.initial_weights else None
+    batches = make_batches(parameters, split, network.dropout_shape, worker)
     resolved = config.model_dump() | {
         "device_target": target,
         "threads": threads,
@@ -105,24 +91,11 @@ def train(
     if worker.rank == 0:
         remove_recorded(paths.states(), recorded)
     with states.locked() if worker.rank == 0 else nullcontext(False) as waited:
-        # Under DVC, this process always trains: DVC removes the outputs before it runs a stage, and may have done that
-        # while the other process was writing them.
-        finished = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
-        if worker.broadcast(np.array([finished], np.int32))[0]:
-            if worker.rank == 0:
-                log.info("the other process has finished this training, see %s", outputs / paths.CHECKPOINT)
+        if finished_meanwhile(states, outputs, waited, worker):
             return
         if worker.rank == 0:
             states.begin()
-            threads_used = f"CPU, {threads} thread{'s' if threads != 1 else ''}"
-            device_text = threads_used if target == "CPU" else target
-            log.info("training on %s, kernels: %s, amp_level: %s", device_text, kernels.library, kernels.amp_level)
-            if initial:
-                log.info("%s", initial)
-        callbacks: list[Callback] = []
-        if worker.rank == 0:
-            live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
-            callbacks = [Progress(run.log_steps), DVCLiveCallback(live, -(-len(batches) // CURVE_POINTS))]
+            log_start(resolved, initial)
         history = loop.train(
             network,
             batches,
@@ -133,7 +106,7 @@ def train(
             states=states,
             save_checkpoint_steps=None if run.save_checkpoint_steps == "epoch" else run.save_checkpoint_steps,
             stop=request,
-            callbacks=callbacks,
+            callbacks=make_callbacks(outputs, run.log_steps, len(batches)) if worker.rank == 0 else [],
         )
         # If DVC is still running now, these outputs will be written before a new run gets as far as writing its own.
         if parent.gone():
@@ -147,37 +120,71 @@ def train(
         worker.wait_for_all()
 
 
-@dataclass(frozen=True)
-class InitialWeights:
-    """The checkpoint that a training started from, its MD5, and the parameters that were not taken from it."""
+def set_initial_weights(network: Network, name: str, outputs: Path) -> InitialWeights:
+    """Set the network's weights from the checkpoint that train.initial_weights names.
 
-    path: Path
-    md5: str
-    left_out: list[str]
+    Raises InputError when there is none, it does not fit, or it is the one that the training writes.
+    """
+    path = paths.workspace() / name
+    written = (outputs if outputs != Path() else paths.workspace()) / paths.CHECKPOINT
+    if path.resolve() == written.resolve():
+        raise InputError(
+            f"train.initial_weights is {name}, the checkpoint that this training writes: copy it to another name, "
+            "and give that"
+        )
+    path = paths.initial_weights(name)
+    try:
+        return load_initial_weights(network, path)
+    except InputError as error:
+        raise InputError(f"train.initial_weights: {error}") from None
 
-    @classmethod
-    def load(cls, name: str, network: Network, outputs: Path) -> "InitialWeights":
-        """Set the network's weights from the checkpoint of this path; a relative one starts at the repository.
 
-        Raises InputError when there is none, it does not fit, or it is the one that the training writes.
-        """
-        path = paths.workspace() / name
-        written = (outputs if outputs != Path() else paths.workspace()) / paths.CHECKPOINT
-        if path.resolve() == written.resolve():
-            raise InputError(
-                f"train.initial_weights is {name}, the checkpoint that this training writes: copy it to another name, "
-                "and give that"
-            )
-        path = paths.initial_weights(name)
-        try:
-            left_out = load_initial_weights(network, path)
-        except InputError as error:
-            raise InputError(f"train.initial_weights: {error}") from None
-        return cls(path, digest(path, "md5"), left_out)
+def make_batches(
+    parameters: params.Params, split: cifar10.Split, dropout_shape: tuple[int, ...], worker: workers.Worker
+) -> Batches:
+    """Return this worker's shard of each batch; `dropout_shape` is the network's."""
+    config = parameters.train
+    return Batches(
+        split,
+        epoch_size=config.epoch_size,
+        batch_size=config.batch_size,
+        dropout_rate=parameters.model.dropout_rate,
+        seed=config.seed,
+        crop_padding=config.crop_padding,
+        crop_padding_mode=config.crop_padding_mode,
+        flip=config.flip,
+        cutout_size=config.cutout_size,
+        rank=worker.rank,
+        workers=worker.workers,
+        dropout_shape=dropout_shape,
+    )
 
-    def __str__(self) -> str:
-        rest = f"; it has another number of classes, so {' and '.join(self.left_out)} are left out"
-        return f"starting from the weights of {self.path}, MD5 {self.md5}" + (rest if self.left_out else "")
+
+def finished_meanwhile(states: States, outputs: Path, waited: bool, worker: workers.Worker) -> bool:
+    """Return, the same in every worker, whether another process finished this training while worker 0 waited for it."""
+    # Under DVC, this process always trains: DVC removes the outputs before it runs a stage, and may have done that
+    # while the other process was writing them.
+    finished = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
+    if finished:
+        log.info("the other process has finished this training, see %s", outputs / paths.CHECKPOINT)
+    return bool(worker.broadcast_int(finished))
+
+
+def log_start(resolved: dict[str, Any], initial: InitialWeights | None) -> None:
+    """Log on what the training runs, and from which weights it starts; `resolved` is as in `train_outputs.write`."""
+    target, threads = resolved["device_target"], resolved["threads"]
+    device_text = f"CPU, {threads} thread{'s' if threads != 1 else ''}" if target == "CPU" else target
+    log.info("training on %s, kernels: %s, amp_level: %s", device_text, resolved["kernels"], resolved["amp_level"])
+    if initial:
+        left_out = " and ".join(initial.left_out)
+        rest = f"; it has another number of classes, so {left_out} are left out" if left_out else ""
+        log.info("starting from the weights of %s, MD5 %s%s", initial.path, initial.md5, rest)
+
+
+def make_callbacks(outputs: Path, log_steps: int, steps: int) -> list[Callback]:
+    """Return the callbacks that log the progress and write the curves, below the folder `outputs`."""
+    live = Live(str(outputs / paths.LIVE), dvcyaml=None, report=None, save_dvc_exp=False)
+    return [Progress(log_steps), DVCLiveCallback(live, -(-steps // CURVE_POINTS))]
 
 
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def test_softmax_of_known_logits(shift: float) -> None:
 
 
 def test_calibration_by_hand() -> None:
-    # Two predictions with 0.9, one of them right; a right one with 0.6; a wrong one with 0.5, the edge of its bin.
+    # Two predictions with 0.9, one of them correct; a correct one with 0.6; a wrong one with 0.5, the edge of its bin.
     probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.5, 0.5]])
     found = measure_calibration(probabilities, np.array([0, 0, 0, 1]), bins=2)
     np.testing.assert_array_equal(found.edges, [0, 0.5, 1])

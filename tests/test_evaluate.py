@@ -48,7 +48,7 @@ def test_the_calibration_error_of_known_logits(monkeypatch: pytest.MonkeyPatch) 
     logits = np.log([[0.72, *[0.28 / 9] * 9], [0.52, *[0.48 / 9] * 9], [0.52, *[0.48 / 9] * 9]])
     monkeypatch.setattr("alexnet.evaluation.evaluate.logits_of", lambda *_: logits)
     result = evaluate(NETWORK, split(np.array([0, 0, 9], np.int32)), 2)
-    # A right prediction with 0.72; two with 0.52, in the same bin, of which one is right.
+    # A correct prediction with 0.72; two with 0.52, in the same bin, of which one is correct.
     assert result.expected_calibration_error == pytest.approx((0.28 + 2 * 0.02) / 3, abs=1e-9)
 
 

@@ -159,6 +159,6 @@ def test_the_diagram_has_every_stage_and_folder() -> None:
     (picture,) = re.findall(r"```mermaid\n(.*?)```", CONTRIBUTING, re.DOTALL)
     for stage in load("dvc.yaml")["stages"]:
         assert re.search(rf"\b{stage}\b", picture)
-    for room in (ROOT / "alexnet").iterdir():
-        if (room / "__init__.py").exists():
-            assert f'"{room.name}/"' in picture
+    for folder in (ROOT / "alexnet").iterdir():
+        if (folder / "__init__.py").exists():
+            assert f'"{folder.name}/"' in picture

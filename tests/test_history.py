@@ -1,8 +1,7 @@
 """The metrics that a training records, and that a new one is added in one place."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from alexnet.model.networks.alexnet import AlexNet
 from alexnet.training import loop
 from alexnet.training.batches import Batches
 from alexnet.training.dvclive_callback import DVCLiveCallback
-from alexnet.training.history import Each, History, measure
+from alexnet.training.history import History, measure
 from alexnet.training.recipe import Recipe
 from tests.test_dvclive_callback import curve, live
 
@@ -44,7 +43,7 @@ def test_measure() -> None:
 def test_a_new_metric_of_a_step_is_recorded_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class More(History):
-        largest: Annotated[np.ndarray, Each("step", "train/largest")]
+        largest: np.ndarray = field(metadata={"unit": "step", "curve": "train/largest"})
 
     monkeypatch.setattr(loop, "History", More)
     monkeypatch.setattr(loop, "measure", lambda *batch: measure(*batch) | {"largest": float(batch[0].max())})

@@ -89,8 +89,8 @@ def test_outputs(original: Path) -> None:
     assert len(metrics(original, "per_class")) == 10
     rows = (original / "plots" / "confusion.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "actual,predicted"
-    right = sum(actual == predicted for actual, predicted in (row.split(",") for row in rows[1:]))
-    assert right / 20 == evaluation["accuracy"]
+    correct = sum(actual == predicted for actual, predicted in (row.split(",") for row in rows[1:]))
+    assert correct / 20 == evaluation["accuracy"]
     curves = original / "dvclive" / "plots" / "metrics"
     for name in ("train/loss", "train/accuracy", "learning_rate"):
         curve = (curves / f"{name}.tsv").read_text(encoding="utf-8").splitlines()

@@ -18,7 +18,7 @@ def test_outputs_without_a_class_share_one_column() -> None:
 
 def test_the_most_confident_mistakes_come_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.8, 0.2], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
-    labels = np.array([1, 1, 0, 0, 0])  # the third is right, the second and fourth are equally sure
+    labels = np.array([1, 1, 0, 0, 0])  # the third is correct, the second and fourth are equally sure
     assert confident_mistakes(probabilities, labels, 25).tolist() == [1, 3, 4, 0]
     assert confident_mistakes(probabilities, labels, 2).tolist() == [1, 3]
     assert confident_mistakes(probabilities, probabilities.argmax(axis=1), 25).tolist() == []

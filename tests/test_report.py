@@ -35,17 +35,17 @@ PNG |= {"augmented.png", "mistakes.png", "filters.png"}
 FILES = PNG | {"index.html", "MODEL_CARD.md"}
 
 
-def answers(labels: NDArray[np.int32], right: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
-    """Return logits of which about the share `right` is right."""
+def answers(labels: NDArray[np.int32], correct: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
+    """Return logits of which about the share `correct` is correct."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(labels), num_classes)).astype(np.float32)
-    logits[np.arange(len(labels)), labels] += np.where(rng.random(len(labels)) < right, 6, -6)
+    logits[np.arange(len(labels)), labels] += np.where(rng.random(len(labels)) < correct, 6, -6)
     return logits
 
 
 def results(
     images: int = 100,
-    right: float = 0.6,
+    correct: float = 0.6,
     points: int = 120,
     num_classes: int = 10,
     validation: bool = False,
@@ -54,7 +54,7 @@ def results(
     """Return the results of a run."""
     labels = np.arange(images, dtype=np.int32) % 10
     rng = np.random.default_rng(0)
-    logits = answers(labels, right, num_classes=num_classes)
+    logits = answers(labels, correct, num_classes=num_classes)
     hits = logits.argmax(axis=1) == labels
     steps = np.arange(1, points + 1)
     curves = {
@@ -107,9 +107,9 @@ def results(
 
 CASES = {
     "usual": results(),
-    "few wrong": results(right=0.95, validation=True),
-    "generated, none wrong": results(images=10, right=1, generated=True),
-    "all wrong, twelve outputs, one point": results(images=20, right=0, points=1, num_classes=12),
+    "few wrong": results(correct=0.95, validation=True),
+    "generated, none wrong": results(images=10, correct=1, generated=True),
+    "all wrong, twelve outputs, one point": results(images=20, correct=0, points=1, num_classes=12),
 }
 
 
@@ -469,7 +469,7 @@ def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dic
 
 def test_the_page_says_that_there_is_no_mistake(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
-    assert "There is none: every test image was predicted right." in found
+    assert "There is none: every test image was predicted correctly." in found
     assert "truck 1 1.000 nothing" in found
 
 

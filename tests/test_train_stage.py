@@ -17,6 +17,7 @@ import yaml
 from alexnet import cifar10
 from alexnet.kernels import onednn
 from alexnet.kernels.choice import Kernels
+from alexnet.model.checkpoint import InitialWeights
 from alexnet.runtime import device
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import loop
@@ -119,7 +120,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
     watch(train, "Batches", lambda real, *arguments, **named: real(*arguments, **named))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
-    watch(train, "load_initial_weights", lambda *_: [])
+    watch(train, "load_initial_weights", lambda _, __, path: InitialWeights(path, "0" * 32, []))
     watch(loop, "train", reached)
     return calls
 

@@ -36,7 +36,7 @@ TINY: dict[str, dict[str, Any]] = {
 """Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
 NARROWER = 8
-"""The convolutions of a narrow network have this many times fewer channels, and its hidden layers the square of it."""
+"""A narrow network has this many times fewer channels in its convolutions, and NARROWER**2 times fewer hidden units."""
 
 PAUSE = "PAUSE_BEFORE_STEP"
 """The environment variable that makes a training in a copy wait before each step, for this many seconds."""

@@ -1,4 +1,4 @@
-"""Calibration: whether a network is right as often as its probabilities say."""
+"""Calibration: whether a network is correct as often as its probabilities say."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Calibration:
 
     edges: float64 of shape (bins + 1,), from 0 to 1. A bin includes its upper edge, but not its lower one.
     images: int64 of shape (bins,), the number of predictions in each bin.
-    accuracy: float64 of shape (bins,), the share of right predictions in each bin; NaN in an empty bin.
+    accuracy: float64 of shape (bins,), the share of correct predictions in each bin; NaN in an empty bin.
     confidence: float64 of shape (bins,), the mean probability in each bin; NaN in an empty bin.
     error: the expected calibration error, which is the mean of |accuracy - confidence|, weighted by `images`.
     """
@@ -30,7 +30,7 @@ class Calibration:
 
 
 def measure_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """Compare the probabilities of the predicted classes with the share of right predictions.
+    """Compare the probabilities of the predicted classes with the share of correct predictions.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
     section 2, with 15 bins as in its table 1.
@@ -40,10 +40,12 @@ def measure_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int
         labels: int32 of shape (N,).
         bins: the number of bins.
     """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
     bin_of_image = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
-    images, confidences, rights = (np.bincount(bin_of_image, values, bins) for values in (None, confidence, right))
-    error = np.abs(rights - confidences).sum() / len(labels)
+    images = np.bincount(bin_of_image, minlength=bins)
+    confidences = np.bincount(bin_of_image, confidence, bins)  # sums over the images of each bin
+    corrects = np.bincount(bin_of_image, correct, bins)
+    error = np.abs(corrects - confidences).sum() / len(labels)
     with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
-        return Calibration(edges, images, rights / images, confidences / images, float(error))
+        return Calibration(edges, images, corrects / images, confidences / images, float(error))

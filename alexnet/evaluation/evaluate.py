@@ -87,13 +87,13 @@ def evaluate(network: Network, split: Split, batch_size: int, mirror: bool = Fal
         raise InputError("the network's outputs are NaN or infinite: train it again with a lower learning_rate")
     loss = cross_entropy(logits, split.labels).mean()
     predicted = logits.argmax(axis=1)
-    right = predicted == split.labels
-    per_class = {CLASS_NAMES[label]: float(right[split.labels == label].mean()) for label in np.unique(split.labels)}
+    correct = predicted == split.labels
+    per_class = {CLASS_NAMES[label]: float(correct[split.labels == label].mean()) for label in np.unique(split.labels)}
     top_3 = np.argsort(-logits, axis=1, kind="stable")[:, :3]
     return Evaluation(
         logits=logits,
         predicted=predicted,
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         loss=float(loss),
         top_3_accuracy=float((top_3 == split.labels[:, None]).any(axis=1).mean()),
         expected_calibration_error=measure_calibration(softmax(logits), split.labels).error,

@@ -298,7 +298,8 @@ class Memory(_Owner):
     def __init__(self, layout: Layout) -> None:
         super().__init__(_create("dnnl_memory_create", layout.handle, _engine(), _NO_BUFFER), "memory")
         self.layout = layout
-        # New pages of zeros take no memory until they are written, so replacing this array costs nothing.
+        # The buffer costs nothing if it is replaced before it is written, because the kernel allocates pages of zeros
+        # only on a write.
         self._set(_aligned(layout.size))
 
     def _set(self, array: np.ndarray) -> None:

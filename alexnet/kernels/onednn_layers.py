@@ -153,14 +153,14 @@ def _backward_operator(make: Callable[[Shape], Any], inputs: int, first: bool) -
     # `inputs` is the number of inputs of the forward operator. The backward operator takes those of them that the
     # gradients depend on, x and (with batch normalisation) gamma, and the gradient of the first output. It returns the
     # gradients of all inputs of the forward operator, without that of x if the layer is the first of the network. It
-    # uses the copy of the weight that the forward operator has made: MindSpore would copy the weight once more.
+    # does not take the weight, because MindSpore would copy it again; it uses the copy that the forward operator made.
     def run(*arrays: np.ndarray) -> Any:
         return make(arrays[0].shape).backward(*arrays)
 
     def shapes(*input_shapes: Any) -> Any:
         return make(tuple(input_shapes[0])).gradient_shapes
 
-    return _operator(run, shapes, inputs - 1, inputs - first)
+    return _operator(run, shapes, inputs - 1, inputs - 1 if first else inputs)
 
 
 def _operator(run: Callable[..., Any], shapes: Callable[..., Any], inputs: int, outputs: int) -> ops.Custom:
@@ -189,85 +189,112 @@ class _TrainedBlock:
     # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
     # weight, gamma and beta. The backward pass takes x, gamma if there is one, and the gradient of the output.
     def __init__(self, settings: _BlockSettings, first: bool, weight: Shape, x: Shape) -> None:
-        stride, padding, pool, epsilon, data_type = settings
-        convolved_shape, out_shape = _output_shapes(x, weight, stride, padding, pool)
+        self._settings, self._first = settings, first
+        convolved_shape, out_shape = _output_shapes(x, weight, settings.stride, settings.padding, settings.pool)
         channels = weight[:1]
-        norm = self._norm = epsilon is not None
-        inputs = (x, weight, *(channels,) * (2 if norm else 1))
-        self._first = first
-        self.gradient_shapes = inputs[first:]
-        self.outputs = (out_shape, channels, channels) if norm else out_shape
+        self._norm = settings.epsilon is not None
+        inputs = (x, weight, channels, channels) if self._norm else (x, weight, channels)
+        self.gradient_shapes = inputs[1:] if first else inputs
+        self.outputs = (out_shape, channels, channels) if self._norm else out_shape
         values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
         self._unbiased = values / max(1, values - 1)
         self._inputs = tuple(map(ArrayMemory, inputs))
-        x_plain, weight_plain, *rest = self._inputs
         self._out, self._gradient = ArrayMemory(out_shape), ArrayMemory(out_shape)
         self._gradients = tuple(map(ArrayMemory, inputs))
         self._mean, self._variance = ArrayMemory(channels), ArrayMemory(channels)
-        x_any, weight_any, convolved_any = (Layout.any(shape, data_type) for shape in (x, weight, convolved_shape))
-        bias_layout = None if norm else rest[0].layout
-
-        forward = self._forward = Program()
-        convolution = onednn.convolution_forward(
-            Propagation.TRAINING, x_any, weight_any, bias_layout, convolved_any, stride, padding, relu=not norm
+        self._x_any, self._weight_any, self._convolved_any, self._out_any = (
+            Layout.any(shape, settings.data_type) for shape in (x, weight, convolved_shape, out_shape)
         )
-        source = forward.convert(x_plain, convolution.layout("src"))
+        self._weight_gradient_any = Layout.any(weight)
+        self._bias_layout = None if self._norm else self._inputs[2].layout
+        self._build_forward()
+        self._build_backward()
+
+    def _build_forward(self) -> None:
+        # Fills the program of the forward pass. The attributes that are set here are used again in the backward pass.
+        stride, padding, pool, epsilon, _ = self._settings
+        x, weight, *rest = self._inputs
+        program = self._forward = Program()
+        convolution = self._convolution = onednn.convolution_forward(
+            Propagation.TRAINING,
+            self._x_any,
+            self._weight_any,
+            self._bias_layout,
+            self._convolved_any,
+            stride,
+            padding,
+            relu=not self._norm,
+        )
+        self._source = program.convert(x, convolution.layout("src"))
         # A copy in any case, for the backward pass: MindSpore may use the array of the weight again before it.
-        kernels = forward.copy(weight_plain, convolution.layout("weights"))
-        activated = convolved = Memory(convolution.layout("dst"))
-        bias = {} if norm else {"bias": rest[0]}
-        forward.add(convolution, src=source, weights=kernels, **bias, dst=convolved)
+        self._kernels = program.copy(weight, convolution.layout("weights"))
+        self._activated = self._convolved = Memory(convolution.layout("dst"))
+        bias = {} if self._norm else {"bias": rest[0]}
+        program.add(convolution, src=self._source, weights=self._kernels, **bias, dst=self._convolved)
         if epsilon is not None:
-            normalise = onednn.batch_norm_relu_forward(convolved.layout, epsilon)
-            activated = Memory(convolved.layout)
-            norm_tensors = {
-                "src": convolved,
+            self._normalise = onednn.batch_norm_relu_forward(self._convolved.layout, epsilon)
+            self._activated = Memory(self._convolved.layout)
+            self._norm_tensors = {
+                "src": self._convolved,
                 "scale": rest[0],
                 "mean": self._mean,
                 "variance": self._variance,
-                "workspace": Memory(normalise.layout("workspace")),
+                "workspace": Memory(self._normalise.layout("workspace")),
             }
-            forward.add(normalise, **norm_tensors, shift=rest[1], dst=activated)
-        pooled = activated
+            program.add(self._normalise, **self._norm_tensors, shift=rest[1], dst=self._activated)
+        self._pooled = self._activated
         if pool:
-            pooling = onednn.max_pool_forward(
-                Propagation.TRAINING, activated.layout, Layout.any(out_shape, data_type), *pool
+            pooling = self._pooling = onednn.max_pool_forward(
+                Propagation.TRAINING, self._activated.layout, self._out_any, *pool
             )
-            pooled, chosen = Memory(pooling.layout("dst")), Memory(pooling.layout("workspace"))
-            forward.add(pooling, src=activated, dst=pooled, workspace=chosen)
-        forward.store(pooled, self._out)
+            self._pooled, self._chosen = Memory(pooling.layout("dst")), Memory(pooling.layout("workspace"))
+            program.add(pooling, src=self._activated, dst=self._pooled, workspace=self._chosen)
+        program.store(self._pooled, self._out)
 
-        backward = self._backward = Program()
-        gradient = backward.convert(self._gradient, pooled.layout)
+    def _build_backward(self) -> None:
+        # Fills the program of the backward pass, which goes through the parts of the block in reverse. `of_x` is the
+        # gradient of x, and so on.
+        stride, padding, pool, epsilon, _ = self._settings
+        of_x, of_weight, *of_rest = self._gradients
+        program = self._backward = Program()
+        gradient = program.convert(self._gradient, self._pooled.layout)
         if pool:
-            pooling_back = onednn.max_pool_backward(activated.layout, pooled.layout, *pool, pooling)
-            unpooled = Memory(activated.layout)
-            backward.add(pooling_back, diff_dst=gradient, workspace=chosen, diff_src=unpooled)
+            pooling = onednn.max_pool_backward(self._activated.layout, self._pooled.layout, *pool, self._pooling)
+            unpooled = Memory(self._activated.layout)
+            program.add(pooling, diff_dst=gradient, workspace=self._chosen, diff_src=unpooled)
             gradient = unpooled
-        before = Memory(convolved.layout)
+        of_convolved = Memory(self._convolved.layout)
         if epsilon is not None:
-            normalise_back = onednn.batch_norm_relu_backward(convolved.layout, epsilon, normalise)
-            scale, shift = self._gradients[2:]
-            backward.add(
-                normalise_back, **norm_tensors, diff_dst=gradient, diff_src=before, diff_scale=scale, diff_shift=shift
+            normalise = onednn.batch_norm_relu_backward(self._convolved.layout, epsilon, self._normalise)
+            of_gamma, of_beta = of_rest
+            program.add(
+                normalise,
+                **self._norm_tensors,
+                diff_dst=gradient,
+                diff_src=of_convolved,
+                diff_scale=of_gamma,
+                diff_shift=of_beta,
             )
         else:
-            backward.add(onednn.relu_backward(activated.layout), src=activated, diff_dst=gradient, diff_src=before)
+            relu = onednn.relu_backward(self._activated.layout)
+            program.add(relu, src=self._activated, diff_dst=gradient, diff_src=of_convolved)
         for_weight = onednn.convolution_backward_weights(
-            x_any, Layout.any(weight), bias_layout, convolved_any, stride, padding, convolution
+            self._x_any,
+            self._weight_gradient_any,
+            self._bias_layout,
+            self._convolved_any,
+            stride,
+            padding,
+            self._convolution,
         )
-        diff_bias = {} if norm else {"diff_bias": self._gradients[2]}
-        _add_gradient(
-            backward,
-            for_weight,
-            "diff_weights",
-            self._gradients[1],
-            {"src": source, "diff_dst": before},
-            **diff_bias,
-        )
-        if not first:
-            for_x = onednn.convolution_backward_data(x_any, weight_any, convolved_any, stride, padding, convolution)
-            _add_gradient(backward, for_x, "diff_src", self._gradients[0], {"weights": kernels, "diff_dst": before})
+        diff_bias = {} if self._norm else {"diff_bias": of_rest[0]}
+        inputs = {"src": self._source, "diff_dst": of_convolved}
+        _add_gradient(program, for_weight, "diff_weights", of_weight, inputs, **diff_bias)
+        if not self._first:
+            for_x = onednn.convolution_backward_data(
+                self._x_any, self._weight_any, self._convolved_any, stride, padding, self._convolution
+            )
+            _add_gradient(program, for_x, "diff_src", of_x, {"weights": self._kernels, "diff_dst": of_convolved})
 
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
@@ -280,7 +307,8 @@ class _TrainedBlock:
     def backward(self, *x_gamma_and_gradient: np.ndarray) -> Any:
         _set((self._inputs[0], *self._inputs[2:-1], self._gradient), x_gamma_and_gradient)
         self._backward.run()
-        return tuple(gradient.array for gradient in self._gradients[self._first :])
+        gradients = self._gradients[1:] if self._first else self._gradients
+        return tuple(gradient.array for gradient in gradients)
 
 
 class _InferenceBlock:

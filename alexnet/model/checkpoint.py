@@ -7,6 +7,7 @@ import logging
 import math
 import stat
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
 from alexnet.model.registry import accepted, create, names, network_class
 from alexnet.runtime.errors import InputError, printable
-from alexnet.runtime.files import replacing
+from alexnet.runtime.files import digest, replacing
 
 SETTINGS = "settings."
 """The prefix of a network's settings in a checkpoint.
@@ -141,9 +142,9 @@ def save_weights(network: Network, path: Path) -> None:
         for name, value in network.settings.items()
     }
     values = dict(network.parameters_and_names()) | settings
-    digest = _digest({name: value.asnumpy() for name, value in values.items()})
+    digest_of_values = _digest({name: value.asnumpy() for name, value in values.items()})
     with replacing(path) as new:
-        write_checkpoint(values | {DIGEST: ms.Tensor(digest)}, new)
+        write_checkpoint(values | {DIGEST: ms.Tensor(digest_of_values)}, new)
 
 
 def load_weights(network: Network, path: Path) -> None:
@@ -164,13 +165,25 @@ def load_weights(network: Network, path: Path) -> None:
     _set_weights(network, values, path)
 
 
-def load_initial_weights(network: Network, path: Path) -> list[str]:
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a training started from.
+
+    path: the checkpoint.
+    md5: the MD5 of the file, in hexadecimal digits.
+    left_out: the names of the network's parameters that were not taken from it, sorted.
+    """
+
+    path: Path
+    md5: str
+    left_out: list[str]
+
+
+def load_initial_weights(network: Network, path: Path) -> InitialWeights:
     """Set the network's parameters from a checkpoint whose weights a training starts from.
 
     As `load_weights`, but the checkpoint's network may have another image size, if all shapes are the same, and another
     number of classes. In the latter case the network's `output_parameters` keep their values.
-
-    Returns the names of the parameters that were left out, sorted.
     """
     values = read_checkpoint(path)
     saved = _settings(values) or network.settings_of(values) or {}
@@ -183,7 +196,7 @@ def load_initial_weights(network: Network, path: Path) -> list[str]:
     classes = saved.get("num_classes", network.num_classes)
     left_out = network.output_parameters if classes != network.num_classes else frozenset()
     _set_weights(network, values, path, left_out)
-    return sorted(left_out)
+    return InitialWeights(path, digest(path, "md5"), sorted(left_out))
 
 
 def load_network(

@@ -41,7 +41,7 @@ class Network(nn.Cell):
     """The shape of the dropout masks of one image; () if the network has no dropout."""
 
     optional_parameters: frozenset[str] = frozenset()
-    """The names of the parameters that a checkpoint does not need to have; they become 0 then."""
+    """The names of the parameters that a checkpoint may lack; those that it lacks are set to 0."""
 
     output_parameters: frozenset[str] = frozenset()
     """The names of the parameters whose shapes depend on `num_classes`. A training that starts from the weights of a

@@ -162,7 +162,7 @@ def per_class(accuracies: Mapping[str, float], accuracy: float, theme: Theme) ->
         axes.axvline(accuracy, color=theme.second, linestyle="--", zorder=0.9)
         for row, value in enumerate(accuracies.values()):  # the labels are in a column that no line crosses
             axes.text(1.02, row, f"{value:.2f}", va="center")
-        axes.set(title=f"Accuracy by class (dashed: all, {accuracy:.4f})", xlabel="share predicted right")
+        axes.set(title=f"Accuracy by class (dashed: all, {accuracy:.4f})", xlabel="share predicted correctly")
         axes.set_xlim(0, 1.12)
         axes.set_xticks(np.linspace(0, 1, 6))
         axes.invert_yaxis()
@@ -183,7 +183,7 @@ def reliability(calibration: Calibration, theme: Theme) -> bytes:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         for axes, heights in ((upper, np.nan_to_num(calibration.accuracy)), (lower, images / images.sum())):
             axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=theme.accent, edgecolor=theme.background)
-        upper.plot([0, 1], [0, 1], color=theme.second, linestyle="--", label="as sure as right")
+        upper.plot([0, 1], [0, 1], color=theme.second, linestyle="--", label="perfectly calibrated")
         upper.set(title=f"Reliability, calibration error {calibration.error:.4f}", ylabel="accuracy")
         upper.set_ylim(0, 1)
         upper.legend(loc="upper left")
@@ -234,7 +234,8 @@ def accuracy_by_cost(trainings: Sequence[Trainings]) -> bytes:
 
 
 def _in_both_modes(svg: str) -> str:
-    # Of a picture in LIGHT's colours; a program that knows no variables shows those.
+    # Takes an SVG in LIGHT's colours, and returns it with variables in their place, which follow the reader's mode. A
+    # program that knows no variables still shows LIGHT's colours.
     for colour in fields(Theme):
         light = getattr(LIGHT, colour.name)
         svg = re.sub(rf"\b(fill|stroke): {light}", rf"\g<0>; \1: var(--{colour.name})", svg)

@@ -117,7 +117,7 @@ class ClassRow(NamedTuple):
 
     name: the name of the class.
     images: the number of its test images.
-    accuracy: the share of them that was predicted right.
+    accuracy: the share of them that was predicted correctly.
     taken_for: the class that is predicted for most of its other images; None if there are none.
     taken_share: the share of its images for which that class is predicted.
     """
@@ -187,7 +187,7 @@ def write_report(results: Results, folder: Path) -> None:
         "themes": {"light": LIGHT, "dark": DARK},
     }
     page, card = (_render(template, variables) for template in (PAGE, CARD))
-    title = "The most confident mistakes" if mistakes else "No mistake: every test image was predicted right"
+    title = "The most confident mistakes" if mistakes else "No mistake: every test image was predicted correctly"
     sheet = charts.captioned(split.images[wrong], [mistake.caption for mistake in mistakes], title, LIGHT)
     files = {name: chart.light for name, chart in drawn.items()} | {"mistakes": sheet}
     with replacing(folder) as new:
@@ -254,7 +254,7 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
             lambda theme: charts.curves(
                 accuracies,
                 "Accuracy" if len(accuracies) > 1 else "Accuracy of the training batches",
-                "share predicted right",
+                "share predicted correctly",
                 theme,
                 top=1,
             ),
@@ -283,7 +283,7 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
             lambda theme: charts.per_class(results.per_class, results.evaluation["accuracy"], theme),
         ),
         "reliability": chart(
-            "Reliability diagram: the share of right predictions against how sure they are, in "
+            "Reliability diagram: the share of correct predictions against how sure they are, in "
             f"{len(calibration.images)} bins, with the number of images below. The expected calibration error is "
             f"{calibration.error:.4f}.",
             lambda theme: charts.reliability(calibration, theme),

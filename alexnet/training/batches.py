@@ -190,8 +190,7 @@ class Batches(Sequence[Batch]):
         if not 0 <= step < len(self):
             raise IndexError(step)
         chosen = self._chosen(step)
-        epoch = step // self.steps_per_epoch
-        mirrored = None if self._first_mirrored is None else self._first_mirrored[chosen] ^ bool(epoch % 2)
+        mirrored = self._mirrored(chosen, epoch=step // self.steps_per_epoch)
         rng = _generator(self._seed, _AUGMENT, step)
         images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
         if self._cutout_size:
@@ -218,3 +217,11 @@ class Batches(Sequence[Batch]):
         if self._shuffled[0] != epoch:
             self._shuffled = epoch, _generator(self._seed, _SHUFFLE, epoch).permutation(len(self._split))
         return self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _mirrored(self, chosen: np.ndarray, epoch: int) -> np.ndarray | None:
+        # Returns which of the chosen images are mirrored in an epoch, counted from 0: bool of shape (batch_size,). None
+        # means that `augment` draws them at random.
+        if self._first_mirrored is None:
+            return None
+        mirrored = self._first_mirrored[chosen]
+        return mirrored if epoch % 2 == 0 else ~mirrored

@@ -5,23 +5,11 @@ live metrics and the averages over workers are made from these two.
 """
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields
-from typing import Annotated, NamedTuple, cast, get_args
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from alexnet.evaluation.evaluate import cross_entropy
-
-
-class Each(NamedTuple):
-    """Describes a field of `History`.
-
-    unit: whether it has a value for each `step` or for each `epoch`.
-    curve: the name of its curve in DVCLive; an empty one means that it has no curve.
-    """
-
-    unit: str
-    curve: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,23 +23,26 @@ class History:
     save_seconds: how long it took to save the state after the step; 0 where none was saved.
     validation_loss: the mean cross entropy after the epoch in nats; NaN without validation images.
     validation_accuracy: the accuracy after the epoch; NaN without validation images.
+
+    The metadata of a field has its `unit`, which is `step` or `epoch`, and the name of its `curve` in DVCLive if it has
+    one.
     """
 
-    loss: Annotated[np.ndarray, Each("step", "train/loss")]
-    accuracy: Annotated[np.ndarray, Each("step", "train/accuracy")]
-    learning_rate: Annotated[np.ndarray, Each("step", "learning_rate")]
-    seconds: Annotated[np.ndarray, Each("step")]
-    save_seconds: Annotated[np.ndarray, Each("step")]
-    validation_loss: Annotated[np.ndarray, Each("epoch", "eval/loss")]
-    validation_accuracy: Annotated[np.ndarray, Each("epoch", "eval/accuracy")]
+    loss: np.ndarray = field(metadata={"unit": "step", "curve": "train/loss"})
+    accuracy: np.ndarray = field(metadata={"unit": "step", "curve": "train/accuracy"})
+    learning_rate: np.ndarray = field(metadata={"unit": "step", "curve": "learning_rate"})
+    seconds: np.ndarray = field(metadata={"unit": "step"})
+    save_seconds: np.ndarray = field(metadata={"unit": "step"})
+    validation_loss: np.ndarray = field(metadata={"unit": "epoch", "curve": "eval/loss"})
+    validation_accuracy: np.ndarray = field(metadata={"unit": "epoch", "curve": "eval/accuracy"})
 
     @classmethod
     def empty(cls, steps: int, epochs: int) -> "History":
         """Return a history with 0 for every step and NaN for every epoch."""
         arrays = {}
-        for field in fields(cls):
-            per_step = _each(field).unit == "step"
-            arrays[field.name] = np.zeros(steps, np.float32) if per_step else np.full(epochs, np.nan, np.float32)
+        for metric in fields(cls):
+            per_step = metric.metadata["unit"] == "step"
+            arrays[metric.name] = np.zeros(steps, np.float32) if per_step else np.full(epochs, np.nan, np.float32)
         return cls(**arrays)
 
     def record(self, index: int, values: Mapping[str, float]) -> None:
@@ -68,13 +59,9 @@ class History:
         return {name: value for name, value in self._curves("epoch", epoch).items() if np.isfinite(value)}
 
     def _curves(self, unit: str, index: int) -> dict[str, float]:
-        curves = {field.name: _each(field).curve for field in fields(self) if _each(field).unit == unit}
-        return {curve: float(getattr(self, name)[index]) for name, curve in curves.items() if curve}
-
-
-def _each(field: Field[np.ndarray]) -> Each:
-    _, each = get_args(field.type)
-    return cast(Each, each)
+        of_unit = [metric for metric in fields(self) if metric.metadata["unit"] == unit]
+        curves = {metric.name: metric.metadata["curve"] for metric in of_unit if "curve" in metric.metadata}
+        return {curve: float(getattr(self, name)[index]) for name, curve in curves.items()}
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

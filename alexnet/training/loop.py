@@ -10,7 +10,7 @@ from mindspore.train import Callback, RunContext
 from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 
 from alexnet.cifar10 import Split
-from alexnet.evaluation.evaluate import Evaluation, evaluate
+from alexnet.evaluation.evaluate import evaluate
 from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
@@ -96,47 +96,56 @@ def train(
             start = time.perf_counter()
             logits = sunk_step() if sunk_step else train_step(batches[step], rates[step])
             measured = measure(logits, batches.labels(step))
-            *means, stopping = worker.mean(*measured.values(), stop())
+            # The request to stop travels with the metrics, so that the workers communicate only once. A mean above 0
+            # means that some worker wants to stop.
+            *means, share_stopping = worker.mean(*measured.values(), stop())
+            stopping = share_stopping > 0
             history.record(step, dict(zip(measured, means, strict=True)) | {"learning_rate": rates[step]})
             history.seconds[step] = time.perf_counter() - start
 
-            steps_done = step + 1
+            steps_done, last = step + 1, step + 1 == steps
             epoch, step_of_epoch = step // steps_per_epoch + 1, step % steps_per_epoch + 1
             if not np.isfinite(history.loss[step]):
                 raise _failed(f"the loss is {history.loss[step]}", epoch, step_of_epoch, recipe)
             context.cur_epoch_num, context.cur_step_num = epoch, steps_done
             context.net_outputs = history.loss[step]
             observers.on_train_step_end(run)
-            due = steps_done % (save_checkpoint_steps or steps_per_epoch) == 0 or steps_done == steps
-            save = bool(states) and (bool(stopping) or due)
-            if save or steps_done % CHECK_STEPS == 0 or steps_done == steps:
-                for name, parameter in train_step.parameters.items():
-                    if not np.isfinite(parameter.asnumpy()).all():
-                        raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
+            save_is_due = steps_done % (save_checkpoint_steps or steps_per_epoch) == 0 or last
+            save = states is not None and (save_is_due or stopping)
+            check_is_due = steps_done % CHECK_STEPS == 0 or last
+            if (save or check_is_due) and (name := _not_finite(train_step)):
+                raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
             if step_of_epoch == steps_per_epoch:
                 if validation:
                     result = _validate(train_step, network, validation, batches.batch_size)
-                    values = {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
-                    history.record(epoch - 1, values)
-                    context.eval_results = {"loss": result.loss, "accuracy": result.accuracy}
+                    history.record(epoch - 1, {f"validation_{name}": value for name, value in result.items()})
+                    context.eval_results = result
                 observers.on_train_epoch_end(run)
 
             if save and states and worker.rank == 0:
                 start = time.perf_counter()
                 _save(states, epoch, step_of_epoch, steps_done, train_step, history)
                 history.save_seconds[step] = time.perf_counter() - start
-            if stopping and steps_done < steps:
+            if stopping and not last:
                 raise Stopped(f"stopped after epoch {epoch} step {step_of_epoch}" + (", state saved" if save else ""))
         observers.on_train_end(run)
     train_step.take_averages()
     return history
 
 
-def _validate(train_step: Step, network: Network, validation: Split, batch_size: int) -> Evaluation:
+def _not_finite(train_step: Step) -> str | None:
+    # Returns the name of a parameter that has a NaN or an infinite value, or None.
+    for name, parameter in train_step.parameters.items():
+        if not np.isfinite(parameter.asnumpy()).all():
+            return name
+    return None
+
+
+def _validate(train_step: Step, network: Network, validation: Split, batch_size: int) -> dict[str, float]:
     with train_step.averaged():
         result = evaluate(network, validation, batch_size)
     network.set_train(True)
-    return result
+    return {"loss": result.loss, "accuracy": result.accuracy}
 
 
 def _failed(reason: str, epoch: int, step: int, recipe: Recipe) -> InputError:
@@ -152,7 +161,7 @@ def _restore(states: States, train_step: Step, history: History, worker: Worker)
     # Restores the newest state and returns how many steps were done before it, or 0 if there is none. Worker 0 reads
     # the state and sends it to the others, which may be on machines that cannot see its disk.
     values = states.newest() if worker.rank == 0 else None
-    steps_done = int(worker.broadcast(np.array([values["steps_done"][0] if values else 0], np.int32))[0])
+    steps_done = worker.broadcast_int(values["steps_done"][0] if values else 0)
 
     def received(name: str, like: np.ndarray) -> np.ndarray:
         return worker.broadcast(values[name] if values else like)

@@ -102,24 +102,21 @@ class Step:
             return logits, mean_over_workers(gradients)
 
         def apply(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
+            # Each gradient is an argument of its own, because a graph that takes a tuple is compiled for every tuple.
             ops.assign(optimizer.learning_rate, rate)
             optimizer(gradients)
 
+        # With oneDNN, a step is two graphs, which run one after the other. In one graph, MindSpore would update some
+        # weights while oneDNN computes the gradients of others, and their threads would slow each other down.
+        two_graphs = network.kernels.library == "onednn"
+        run_backward, run_apply = (ms.jit(backward), ms.jit(apply)) if two_graphs else (backward, apply)
+
         def update(images: ms.Tensor, labels: ms.Tensor, rate: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
-            logits, gradients = backward(images, labels, keep)
-            apply(rate, *gradients)
+            logits, gradients = run_backward(images, labels, keep)
+            run_apply(rate, *gradients)
             return logits
 
-        # `apply` takes each gradient as a separate argument, because a graph that takes a tuple is compiled again for
-        # every tuple.
-        if network.kernels.library == "onednn":
-            # In one graph, MindSpore would update some weights while oneDNN computes the gradients of others, and their
-            # threads would slow each other down. Two graphs run one after the other.
-            backward, apply = ms.jit(backward), ms.jit(apply)
-        else:
-            update = ms.jit(update)
-
-        self._update = update
+        self._update = update if two_graphs else ms.jit(update)
 
     def __call__(self, batch: Batch, rate: np.float32) -> np.ndarray:
         """Do one step; return the logits before its update, float32 of shape (N, num_classes)."""

@@ -42,6 +42,10 @@ class Worker:
             return value
         return ops.Broadcast(0)((ms.Tensor(value),))[0].asnumpy()
 
+    def broadcast_int(self, value: int) -> int:
+        """Return worker 0's whole number, which is from -2^31 to 2^31 - 1. Every worker must call this."""
+        return int(self.broadcast(np.array([value], np.int32))[0])
+
     def wait_for_all(self) -> None:
         """Return when every worker has called this."""
         self.mean(0)
