@@ -470,7 +470,7 @@ def test_a_page_about_generated_images_says_so_and_compares_nothing(written: dic
 def test_the_page_says_that_there_is_no_mistake(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["generated, none wrong"])
     assert "There is none: every test image was predicted correctly." in found
-    assert "truck 1 1.000 nothing" in found
+    assert "truck 1 1.000 none" in found
 
 
 def test_outputs_without_a_class(written: dict[str, Path], page: Page) -> None:

@@ -187,7 +187,7 @@ def reliability(calibration: Calibration, theme: Theme) -> bytes:
         upper.set(title=f"Reliability, calibration error {calibration.error:.4f}", ylabel="accuracy")
         upper.set_ylim(0, 1)
         upper.legend(loc="upper left")
-        lower.set(xlabel="probability of the predicted class", ylabel="of images")
+        lower.set(xlabel="probability of the predicted class", ylabel="share of images")
         lower.set_xlim(0, 1)
         figure.align_ylabels()
     return png.getvalue()
