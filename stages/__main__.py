@@ -34,6 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     parent.start(when_gone=request.ask)
     with exit_on_failure():
         stage, flags = parse(arguments)
+        if stage in STAGES:  # a wrong value is reported before MindSpore is imported, which takes seconds
+            importlib.import_module("stages.params").read(getattr(flags, "overrides", {}))
     module = importlib.import_module(f"stages.{stage}")
     if stage == "train":  # it handles the request itself: it saves its state first
         run(partial(module.main, flags, request, parent))

@@ -60,6 +60,17 @@ def test_a_wrong_parameter_is_one_line_before_any_work(stage: str, small: Path, 
     assert files_of(small) == before
 
 
+@pytest.mark.parametrize("arguments", [["train", "--epoch_size", "0"], ["evaluate", "--batch_size", "0"], ["export"]])
+def test_a_wrong_value_is_reported_before_mindspore_is_imported(arguments: list[str], small: Path, run: Run) -> None:
+    if arguments == ["export"]:
+        change(small, train={"epoch_size": 0})
+    without = f"import sys; sys.modules['mindspore'] = None; from stages.__main__ import main; main({arguments})"
+    result = run("-c", without)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "_size is 0, expected a whole number from 1 to 10^9" in result.stderr
+
+
 def test_a_missing_archive_is_one_line(small: Path, run: Run) -> None:
     before = files_of(small)
     result = run("-m", "stages", "verify")
