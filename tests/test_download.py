@@ -358,11 +358,19 @@ def test_a_file_that_is_not_an_archive_fails(root: Path, get: Get, lines: Lines)
     assert lines()[1] == "pipe: is a named pipe or a device, expected a file"
 
 
+def test_the_advice_for_paths_is_not_to_download(get: Get) -> None:
+    with pytest.raises(InputError) as caught:
+        get("missing.tar.gz")
+    one_line(caught, "correct data in params.yaml, or set data.urls=[generated]")
+    assert "download it" not in str(caught.value)
+
+
 def test_a_file_that_is_too_large_is_not_copied(root: Path, get: Get, lines: Lines) -> None:
     with (root / "large.tar.gz").open("wb") as file:
         file.truncate(10**12)
     assert is_whole(get("large.tar.gz", "/dev/zero", "sub/good.tar.gz"))
-    assert re.match(r"large.tar.gz: has 1000000000000 bytes, more than the \d+ bytes that", lines()[0])
+    allowed = r"more than the \d+ bytes that data.train_images and data.test_images allow"
+    assert re.fullmatch(rf"large.tar.gz: has 1000000000000 bytes, {allowed}", lines()[0])
     assert lines()[1] == "/dev/zero: is a named pipe or a device, expected a file"
 
 

@@ -282,7 +282,7 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
         "Loss": ("step", "cross entropy"),
         "Accuracy": ("step", "accuracy"),
         "Learning rate": ("step", "learning rate"),
-        "Confusion matrix": ("true class", "predicted class"),
+        "Confusion matrix": ("predicted class", "true class"),
     }
     pictures = {f"report/{path.name}" for path in (original / "report").glob("*.png")}
     assert len(pictures) == 9

@@ -291,7 +291,7 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "MD5 of the archive, which is the official one c32a1d4ab5d03f1284b67883e8d87530",
         "Experiment or branch slower",
         "Trained until 2026-01-02 03:04 UTC",
-        "Commit that trained 0123abc",
+        "Commit of the code 0123abc",
         "Training accuracy 0.6543",
         "Precision bfloat16 oneDNN kernels",
         "oneDNN 3.2.0",
@@ -368,6 +368,15 @@ def test_the_mistakes_fill_their_rows(width: int, columns: int, written: dict[st
 def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
     _, head, body = (folder / "MODEL_CARD.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(head), body
+
+
+def test_the_card_of_another_archive_does_not_name_the_official_data_set(tmp_path: Path) -> None:
+    case = CASES["usual"]
+    write_report(replace(case, data=case.data | {"archive": {"md5": "0" * 32}}), tmp_path / "report")
+    head, body = front_matter(tmp_path / "report")
+    assert "datasets" not in head
+    assert head["model-index"][0]["results"][0]["dataset"]["type"] == "custom"
+    assert "not the official archive" in body
 
 
 def test_the_model_card(written: dict[str, Path]) -> None:

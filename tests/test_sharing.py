@@ -130,7 +130,7 @@ def test_the_hour_of_the_readme_loses_nothing(hour: dict[str, str], tmp_path: Pa
     user, colleague = tmp_path / "user" / "alexnet", tmp_path / "user" / "colleague"
     assert "train" in ran(hour["make recipe NAME=five-minutes"])
     assert ran(hour["dvc repro"]) == []
-    assert ran(hour["dvc exp run evaluate --name mirrored -S evaluate.mirror=true"]) == ["evaluate"]
+    assert ran(hour["dvc exp run --name mirrored -S evaluate.mirror=true"]) == ["evaluate", "report"]
     assert "low-rate" in hour["make compare"]
     assert hour["python -m alexnet predict cat.jpg"].count(", ") == 2, "three classes"
 

@@ -25,11 +25,12 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
 
     Args:
         all_commits: whether to take the experiments of all commits.
-        names: the experiments to take, or recipes, which stand for all experiments that `seeds` has run with them.
-            Without names, all are taken.
+        names: the experiments to take, from all commits, or recipes, which stand for all experiments that `seeds` has
+            run with them. Without names, all are taken.
         figure: the SVG file to draw, or None.
     """
     experiments.check_repository()
+    all_commits = all_commits or bool(names)
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
     shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if shown.returncode:
@@ -38,7 +39,10 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
     # The width does not depend on the terminal, so that a file gets the same table.
     result = table(commits)
     if result.row_count:
-        Console(width=WIDTH, highlight=False).print(result)
+        console = Console(width=WIDTH, highlight=False)
+        with console.capture() as printed:
+            console.print(result)
+        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
     else:
         place = "" if all_commits else " on this commit"
         print(f"there is no experiment{place} yet: make recipe NAME=five-minutes runs one")
@@ -71,7 +75,7 @@ def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str
             kept.append(commit | {"experiments": below})
     if missing := set(names) - found:
         raise InputError(
-            f"there is no experiment {', '.join(sorted(missing))}; `make compare ALL=1` shows all there are"
+            f"there is no experiment {', '.join(sorted(missing))}: `make compare ALL=1` shows all there are"
         )
     return kept
 

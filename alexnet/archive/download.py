@@ -166,7 +166,7 @@ def _copy(source: Path, new: Path, limit: int) -> None:
 
 
 def _most(limit: int) -> str:
-    return f"more than the {limit} bytes that an archive of this many images can have"
+    return f"more than the {limit} bytes that data.train_images and data.test_images allow"
 
 
 def download(
@@ -225,7 +225,9 @@ def download(
         else:
             log.info("%s from %s", path, shown)
             return
+    remote = any(urlsplit(url).scheme in ("http", "https") for url in urls)
+    advice = "download it yourself and put its path into data.urls" if remote else "correct data in params.yaml"
     raise InputError(
-        "no place in data.urls has the archive, see the reasons above: download it yourself and "
-        f"put its path into data.urls, or set data.urls=[{GENERATED}] to use generated images"
+        f"no place in data.urls has the archive, see the reasons above: {advice}, or set data.urls=[{GENERATED}] to "
+        "use generated images"
     )
