@@ -75,7 +75,7 @@ lock:
 # uv is much faster than pip, so it is used where it is installed. It must be told to compile what it installs: where
 # PYTHONDONTWRITEBYTECODE is set, each start of a stage would compile all of MindSpore.
 define install
-	@echo 'Installing the packages of $(1) into .venv: 3 GB in all, which takes a few minutes the first time ...'
+	@echo 'Installing the packages of $(1) into .venv, which takes a few minutes the first time ...'
 	@if command -v uv > /dev/null; then uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes --requirement $(1); \
 	else python -m pip install --quiet --require-hashes --requirement $(1); fi
 endef

@@ -372,7 +372,7 @@ def front_matter(folder: Path) -> tuple[dict[str, Any], str]:
 
 def test_the_card_of_another_archive_does_not_name_the_official_data_set(tmp_path: Path) -> None:
     case = CASES["usual"]
-    write_report(replace(case, data=case.data | {"archive": {"md5": "0" * 32}}), tmp_path / "report")
+    write_report(replace(case, data={**case.data, "archive": {"md5": "0" * 32}}), tmp_path / "report")
     head, body = front_matter(tmp_path / "report")
     assert "datasets" not in head
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == "custom"
