@@ -244,6 +244,7 @@ def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -
     newer = run(project, "python", "-m", "tools", "compare")
     assert "demo" not in newer
     assert "on older commits: make compare ALL=1" in newer
+    assert "  demo " in run(project, "python", "-m", "tools", "compare", "demo"), "a name is looked up on every commit"
     everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
     assert "  demo " in everything
     assert "older" not in everything

@@ -75,7 +75,7 @@ def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str
             kept.append(commit | {"experiments": below})
     if missing := set(names) - found:
         raise InputError(
-            f"there is no experiment {', '.join(sorted(missing))}: `make compare ALL=1` shows all there are"
+            f"there is no experiment {', '.join(sorted(missing))}; `make compare ALL=1` shows all there are"
         )
     return kept
 
