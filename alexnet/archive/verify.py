@@ -147,10 +147,10 @@ class _Tally:
 
     def report(self, split: str) -> dict[str, Any]:
         # Returns the counts and statistics. Raises InputError unless there are equally many images of each class.
-        wrong = np.flatnonzero(self._classes * cifar10.NUM_CLASSES != self.images)
+        expected = self.images // cifar10.NUM_CLASSES
+        wrong = np.flatnonzero(self._classes != expected)
         if len(wrong):
             name, count = cifar10.CLASS_NAMES[wrong[0]], self._classes[wrong[0]]
-            expected = f"{self.images / cifar10.NUM_CLASSES:g}"
             raise InputError(f"has {count} {split} images of class {name}, expected {expected} of every class")
         level = np.arange(256) / 255
         share = self._values / self._values.sum(axis=1, keepdims=True)
