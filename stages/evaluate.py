@@ -46,7 +46,7 @@ def main(flags: argparse.Namespace) -> None:
     with replacing(paths.LOGITS) as new:
         np.save(new, result.logits)
     with replacing(paths.FILTERS) as new:  # so that the stage report does not have to load the network
-        np.save(new, network.filters())
+        np.save(new, network.first_layers()[1].weight.asnumpy())
     with replacing(paths.CONFUSION) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("actual", "predicted"))

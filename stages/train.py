@@ -21,6 +21,7 @@ from mindspore.train import Callback
 from alexnet import cifar10
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import InitialWeights, load_initial_weights
+from alexnet.model.initialization import whiten
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
@@ -37,6 +38,9 @@ from stages import params, paths, train_outputs
 
 CURVE_POINTS = 1000
 """The most points of a curve: enough for a plot, and few enough to be stored in git."""
+
+WHITENING_IMAGES = 500
+"""From how many training images the whitening filters are computed. The images are in random order in CIFAR-10."""
 
 log = logging.getLogger(f"{paths.LIBRARY}.stages.train")
 
@@ -77,6 +81,8 @@ def train(
     worker = workers.join(config.workers)
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
+    if config.whitening:
+        whiten(network, split.images[:WHITENING_IMAGES])
     initial = set_initial_weights(network, config.initial_weights, outputs) if config.initial_weights else None
     batches = make_batches(parameters, split, network.dropout_shape, worker)
     resolved = config.model_dump() | {

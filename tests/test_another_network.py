@@ -60,8 +60,8 @@ class Small(Network):
         x = self.block(self.preprocessing(images)).reshape(-1, self.classes.in_channels)
         return self.classes(x if keep is None else x * keep / (1 - self.dropout_rate))
 
-    def filters(self):
-        return self.convolution.weight.asnumpy()
+    def first_layers(self):
+        return self.preprocessing, self.convolution
 
     def training_pflop(self, images):
         return 2 * (2 * self.places * self.convolution.weight.size + 3 * self.classes.weight.size) * images / 1e15

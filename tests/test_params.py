@@ -91,6 +91,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         (section, key, value, "true or false")
         for section, key in (
             ("model", "batch_norm"),
+            ("train", "whitening"),
             ("train", "use_nesterov"),
             ("evaluate", "mirror"),
             ("run", "keep_state"),

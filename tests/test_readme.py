@@ -155,8 +155,10 @@ def test_the_values_beside_the_zoos_are_those_of_the_recipes(document: Path, mir
             f"{model['dropout_rate']:g}",
             str(train["crop_padding"]),
             str(train["cutout_size"]) if train["cutout_size"] else "",
+            "MindSpore" if train["weight_init"] == "default" else "He",
         ]
         cells = [row[column] for row in rows[start + 2 : start + 2 + len(expected)]]
         assert all(value in cell for value, cell in zip(expected, cells, strict=True)), cells
         assert f"{train['weight_decay']:g}" in cells[4]
         assert border in cells[7]
+        assert train["whitening"] == ("whiten" in cells[9] or "白化" in cells[9])

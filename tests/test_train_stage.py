@@ -54,6 +54,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "flip": "random",
         "cutout_size": 12,
         "weight_init": "default",
+        "whitening": True,
         "initial_weights": "a.ckpt",
         "learning_rate": 0.04,
         "lr_schedule": "step",
@@ -120,6 +121,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     watch(train, "hold_out", lambda real, *arguments: real(*arguments))
     watch(train, "Batches", lambda real, *arguments, **named: real(*arguments, **named))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
+    watch(train, "whiten", lambda *_: None)
     watch(train, "load_initial_weights", lambda _, __, path: InitialWeights(path, "0" * 32, []))
     watch(loop, "train", reached)
     return calls
@@ -151,6 +153,9 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
     asked = calls["train"]
+    assert calls["whiten"]["network"] is asked["network"]
+    assert len(calls["whiten"]["images"]) == 80, "all, because there are fewer than WHITENING_IMAGES"
+    assert list(calls).index("whiten") < list(calls).index("load_initial_weights"), "the given weights replace these"
     assert calls["load_initial_weights"] == {"network": asked["network"], "path": Path("a.ckpt")}
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
@@ -177,6 +182,14 @@ def test_other_values_are_passed_on_too(
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
     assert calls["train"][key] == value
+
+
+def test_without_whitening_the_first_layer_is_left_alone(folder: Path, calls: dict[str, dict[str, Any]]) -> None:
+    change(folder, **OTHER)
+    change(folder, train={"whitening": False})
+    with pytest.raises(Reached):
+        train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
+    assert "whiten" not in calls
 
 
 @pytest.mark.parametrize("kernels", ["mindspore", "onednn"])

@@ -63,8 +63,11 @@ class Network(nn.Cell):
         """
         raise NotImplementedError
 
-    def filters(self) -> np.ndarray:
-        """Return the weights of the first convolution, which the report shows: float32 of shape (N, 3, H, W)."""
+    def first_layers(self) -> tuple[nn.Cell, nn.Conv2d]:
+        """Return what is done with raw images first, and the first convolution, which takes the result.
+
+        The report shows the filters of this convolution, and whitening sets them.
+        """
         raise NotImplementedError
 
     def training_pflop(self, images: int) -> float:

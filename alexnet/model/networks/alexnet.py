@@ -125,10 +125,9 @@ class AlexNet(Network):
         x = x * second / (1 - self.dropout_rate)
         return self.fc3(x)
 
-    def filters(self) -> np.ndarray:
-        """Return the weights of conv1, float32 of shape (96, 3, 11, 11)."""
-        weights: np.ndarray = self.conv1.weight.asnumpy()
-        return weights
+    def first_layers(self) -> tuple[nn.Cell, nn.Conv2d]:
+        """Return the preprocessing and conv1."""
+        return self.preprocessing, self.conv1
 
     def training_pflop(self, images: int) -> float:
         """Return the cost of training, see `alexnet.model.alexnet_layers.training_pflop`."""
