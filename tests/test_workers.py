@@ -116,6 +116,16 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
     assert outputs(workspace) == outputs(two)
 
 
+def test_all_workers_start_from_the_weights_of_worker_0(workspace: Path, two: Path) -> None:
+    code = (
+        "import os; from stages import train; from stages.__main__ import main; "
+        "train.whiten = (lambda *_: None) if os.environ['RANK_ID'] == '1' else train.whiten; main(['train'])"
+    )
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18295", "--join=True"]
+    run(workspace, *command, "--log_dir=logs", "python", "-c", code)
+    assert outputs(workspace) == outputs(two)
+
+
 def test_workers_do_not_outlive_their_launcher(workspace: Path) -> None:
     process = start(workspace, *TRAIN, pause=2)
     wait_for(process, "epoch: 1 step: 1,")

@@ -159,15 +159,17 @@ def _save(states: States, epoch: int, step: int, steps_done: int, train_step: St
 
 def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
     # Restores the newest state and returns how many steps were done before it, or 0 if there is none. Worker 0 reads
-    # the state and sends it to the others, which may be on machines that cannot see its disk.
+    # the state and sends it to the others, which may be on machines that cannot see its disk. Without a state, it sends
+    # its initial weights, because other machines may have computed them with other roundings.
     values = states.newest() if worker.rank == 0 else None
     steps_done = worker.broadcast_int(values["steps_done"][0] if values else 0)
 
     def received(name: str, like: np.ndarray) -> np.ndarray:
         return worker.broadcast(values[name] if values else like)
 
-    if steps_done:
+    if steps_done or worker.workers > 1:
         train_step.set({name: received(name, parameter.asnumpy()) for name, parameter in train_step.parameters.items()})
+    if steps_done:
         for name, array in vars(history).items():
             array[:] = received(f"history.{name}", array)
     return steps_done
