@@ -81,9 +81,9 @@ def train(
     worker = workers.join(config.workers)
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
-    if config.whitening:
-        whiten(network, split.images[:WHITENING_IMAGES])
     initial = set_initial_weights(network, config.initial_weights, outputs) if config.initial_weights else None
+    if config.whitening and not initial:
+        whiten(network, split.images[:WHITENING_IMAGES])
     batches = make_batches(parameters, split, network.dropout_shape, worker)
     resolved = config.model_dump() | {
         "device_target": target,

@@ -153,9 +153,7 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
     asked = calls["train"]
-    assert calls["whiten"]["network"] is asked["network"]
-    assert len(calls["whiten"]["images"]) == 80, "all, because there are fewer than WHITENING_IMAGES"
-    assert list(calls).index("whiten") < list(calls).index("load_initial_weights"), "the given weights replace these"
+    assert "whiten" not in calls, "the initial weights are given"
     assert calls["load_initial_weights"] == {"network": asked["network"], "path": Path("a.ckpt")}
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
@@ -184,12 +182,19 @@ def test_other_values_are_passed_on_too(
     assert calls["train"][key] == value
 
 
-def test_without_whitening_the_first_layer_is_left_alone(folder: Path, calls: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("whitening", [False, True])
+def test_whitening_uses_some_of_the_training_images(
+    whitening: bool, folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "WHITENING_IMAGES", 30)
     change(folder, **OTHER)
-    change(folder, train={"whitening": False})
+    change(folder, train={"initial_weights": None, "whitening": whitening})
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
-    assert "whiten" not in calls
+    assert ("whiten" in calls) == whitening
+    if whitening:
+        assert calls["whiten"]["network"] is calls["train"]["network"]
+        np.testing.assert_array_equal(calls["whiten"]["images"], calls["Batches"]["split"].images[:30])
 
 
 @pytest.mark.parametrize("kernels", ["mindspore", "onednn"])

@@ -29,7 +29,11 @@ def initializers(weight_init: WeightInit) -> dict[str, Any]:
 
 
 def whiten(network: "Network", images: np.ndarray) -> None:
-    """Set the weights of a network's first convolution to filters that whiten these images.
+    """Set the weights of a network's first convolution to filters that whiten these images, and freeze them.
+
+    Random filters of an enlarged image mostly compute the same, because neighbouring pixels are much alike. With these
+    filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2). They are frozen because
+    weight decay would soon remove the finest of them, whose weights are the largest.
 
     Args:
         network: the network.
@@ -39,6 +43,7 @@ def whiten(network: "Network", images: np.ndarray) -> None:
     preprocessed = preprocessing(ms.Tensor(images)).asnumpy()
     filters = whitening_filters(preprocessed, convolution.weight.shape, convolution.stride)
     convolution.weight.set_data(ms.Tensor(filters))
+    convolution.weight.requires_grad = False
 
 
 def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stride: tuple[int, int]) -> np.ndarray:
@@ -46,9 +51,7 @@ def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stri
 
     The filters are the principal components of the patches that a convolution sees, those of the largest variance
     first, each divided by its standard deviation. The second half of the filters are the negatives of the first half,
-    because the ReLU that follows sets negative outputs to 0. Neighbouring pixels are much alike, so random filters
-    mostly give the same; with these, a training is faster from the first step (K. Jordan, arXiv 2404.00498, section
-    3.2, where they are not trained any further).
+    because the ReLU that follows sets negative outputs to 0.
 
     Args:
         images: what the convolution takes, float32 of shape (N, C, H, W).
