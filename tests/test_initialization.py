@@ -47,14 +47,13 @@ def test_whitening_filters_of_images_of_one_colour_are_finite() -> None:
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_whitening_sets_and_freezes_the_first_convolution_and_nothing_else(batch_norm: bool) -> None:
+def test_whitening_sets_the_first_convolution_and_nothing_else(batch_norm: bool) -> None:
     images = photographs(50)
     network = AlexNet(10, 67, 99, 0, batch_norm, seed=1)
     before = {name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()}
     whiten(network, images)
     after = {name: parameter.asnumpy() for name, parameter in network.parameters_and_names()}
     assert [name for name in before if not np.array_equal(before[name], after[name])] == ["conv1.weight"]
-    assert "conv1.weight" not in {parameter.name for parameter in network.trainable_params()}
 
     preprocessed = network.preprocessing(ms.Tensor(images)).asnumpy()
     outputs = convolve(preprocessed, after["conv1.weight"][:10], np.zeros(10, np.float32), stride=4, padding=0)

@@ -30,7 +30,13 @@ from tests.workspaces import change, run, start, wait_until
 ALL_KINDS_OF_STATE: dict[str, dict[str, Any]] = {
     "data": {"train_images": 120},
     "model": {"batch_norm": True, "dropout_rate": 0.5},
-    "train": {"validation_images": 20, "flip": "alternating", "lr_schedule": "cosine", "ema_decay": 0.9},
+    "train": {
+        "validation_images": 20,
+        "whitening": True,
+        "flip": "alternating",
+        "lr_schedule": "cosine",
+        "ema_decay": 0.9,
+    },
 }
 """Parameters for a training of ten steps whose state has every kind of value."""
 

@@ -11,7 +11,6 @@ from alexnet.cifar10 import Split
 from alexnet.evaluation.evaluate import evaluate, logits_of
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.alexnet_layers import CONVOLUTIONS
-from alexnet.model.initialization import whiten
 from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
@@ -272,15 +271,3 @@ def test_a_request_to_stop() -> None:
     answers: Iterator[bool] = iter([False, True])
     with pytest.raises(Stopped, match=r"stopped after epoch 1 step 2$"):
         train(network(), batches(), Recipe(0.01, 0.9), stop=lambda: next(answers))
-
-
-@pytest.mark.parametrize("kernels", [MINDSPORE, ONEDNN])
-def test_whitening_filters_are_not_trained(kernels: Kernels) -> None:
-    trained = network(kernels=kernels)
-    whiten(trained, SPLIT.images)
-    before = {name: parameter.asnumpy().copy() for name, parameter in trained.parameters_and_names()}
-    train(trained, batches(), Recipe(0.01, 0.9, weight_decay=0.1))
-    unchanged = [
-        name for name, value in before.items() if np.array_equal(trained.parameters_dict()[name].asnumpy(), value)
-    ]
-    assert unchanged == ["conv1.weight"]

@@ -18,7 +18,13 @@ def original(module_path: Path) -> Path:
     return verified(
         module_path / "original" / "alexnet",
         model={"dropout_rate": 0, "batch_norm": False},
-        train={"epoch_size": 4, "learning_rate": 0.01, "lr_schedule": "constant", "weight_init": "default"},
+        train={
+            "epoch_size": 4,
+            "learning_rate": 0.01,
+            "lr_schedule": "constant",
+            "weight_init": "default",
+            "whitening": True,
+        },
     )
 
 

@@ -29,11 +29,10 @@ def initializers(weight_init: WeightInit) -> dict[str, Any]:
 
 
 def whiten(network: "Network", images: np.ndarray) -> None:
-    """Set the weights of a network's first convolution to filters that whiten these images, and freeze them.
+    """Set the weights of a network's first convolution to filters that whiten these images.
 
     Random filters of an enlarged image mostly compute the same, because neighbouring pixels are much alike. With these
-    filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2). They are frozen because
-    weight decay would soon remove the finest of them, whose weights are the largest.
+    filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2, where they are frozen).
 
     Args:
         network: the network.
@@ -43,7 +42,6 @@ def whiten(network: "Network", images: np.ndarray) -> None:
     preprocessed = preprocessing(ms.Tensor(images)).asnumpy()
     filters = whitening_filters(preprocessed, convolution.weight.shape, convolution.stride)
     convolution.weight.set_data(ms.Tensor(filters))
-    convolution.weight.requires_grad = False
 
 
 def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stride: tuple[int, int]) -> np.ndarray:

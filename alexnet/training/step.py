@@ -77,9 +77,7 @@ class Step:
         loss_scale = network.kernels.loss_scale
         self.optimizer = optimizer = make_optimizer(network, recipe)
         weights = dict(network.parameters_and_names())
-        # Not all parameters that need no gradient: frozen weights are the same in all workers, and stay so.
-        statistics = (".moving_mean", ".moving_variance")
-        self._statistics = {name: weight for name, weight in weights.items() if name.endswith(statistics)}
+        self._statistics = {name: weight for name, weight in weights.items() if not weight.requires_grad}
         self._average = WeightAverage(weights, recipe.ema_decay) if recipe.ema_decay else None
         averages = self._average.values.values() if self._average else ()
         self.parameters: dict[str, ms.Parameter] = weights | {
