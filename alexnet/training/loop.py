@@ -74,7 +74,7 @@ def train(
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
     history = History.empty(steps, batches.epoch_size)
     train_step = Step(network, recipe, worker)
-    first = _restore(states, train_step, history, worker) if states else 0
+    first = _restore(states, train_step, history, worker)
     if first == steps:
         log.info("nothing is left to train: all %d steps were done before", steps)
     sunk_step = train_step.sink(batches, rates, first) if dataset_sink_mode and first < steps else None
@@ -157,11 +157,11 @@ def _save(states: States, epoch: int, step: int, steps_done: int, train_step: St
     states.save(epoch, step, train_step.parameters | extra | {"steps_done": ms.Tensor([steps_done])})
 
 
-def _restore(states: States, train_step: Step, history: History, worker: Worker) -> int:
+def _restore(states: States | None, train_step: Step, history: History, worker: Worker) -> int:
     # Restores the newest state and returns how many steps were done before it, or 0 if there is none. Worker 0 reads
     # the state and sends it to the others, which may be on machines that cannot see its disk. Without a state, it sends
     # its initial weights, because other machines may have computed them with other roundings.
-    values = states.newest() if worker.rank == 0 else None
+    values = states.newest() if states and worker.rank == 0 else None
     steps_done = worker.broadcast_int(values["steps_done"][0] if values else 0)
 
     def received(name: str, like: np.ndarray) -> np.ndarray:
