@@ -53,6 +53,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "crop_padding_mode": "reflect",
         "flip": "random",
         "cutout_size": 12,
+        "cutmix_probability": 0.4,
+        "plain_epochs": 1,
         "weight_init": "default",
         "whitening": True,
         "initial_weights": "a.ckpt",
