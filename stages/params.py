@@ -105,8 +105,6 @@ class Train(_Section):
     crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
     cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
-    cutmix_probability: Annotated[float, _allowed("a number from 0 to 1", ge=0, le=1)]
-    plain_epochs: Annotated[int, _allowed("a whole number of at least 0", ge=0)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     whitening: Switch
     initial_weights: Annotated[

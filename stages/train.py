@@ -160,12 +160,9 @@ def make_batches(
         crop_padding_mode=config.crop_padding_mode,
         flip=config.flip,
         cutout_size=config.cutout_size,
-        cutmix_probability=config.cutmix_probability,
-        plain_epochs=config.plain_epochs,
         rank=worker.rank,
         workers=worker.workers,
         dropout_shape=dropout_shape,
-        num_classes=parameters.model.num_classes,
     )
 
 

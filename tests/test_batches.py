@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from alexnet.cifar10 import MEAN, STD, Split
 from alexnet.runtime.errors import InputError
-from alexnet.training.batches import Batch, Batches, Flip, PaddingMode, augment, cutmix, cutout, hold_out
+from alexnet.training.batches import Batch, Batches, Flip, PaddingMode, augment, cutout, hold_out
 from tests.conftest import one_line
 
 IMAGES = 22
@@ -236,75 +236,6 @@ def test_a_reflection_wider_than_the_image_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Batches(numbered(), 1, 4, 0, 1, 32, "reflect")
     one_line(caught, "crop_padding is 32, expected at most 31 to reflect")
-
-
-def cutmix_by_loops(
-    images: NDArray[np.uint8], rng: np.random.Generator, probability: float
-) -> tuple[NDArray[np.uint8], list[float]]:
-    count, channels, height, width = images.shape
-    chosen = rng.random(count) < probability
-    sides = np.sqrt(rng.random(count))
-    centre_ys = rng.integers(0, height, count)
-    centre_xs = rng.integers(0, width, count)
-    result, shares = images.copy(), []
-    for i in range(count):
-        box_height, box_width = round(height * sides[i]), round(width * sides[i])
-        pixels = 0
-        for dy in range(box_height if chosen[i] else 0):
-            for dx in range(box_width):
-                y, x = centre_ys[i] - box_height // 2 + dy, centre_xs[i] - box_width // 2 + dx
-                if 0 <= y < height and 0 <= x < width:
-                    pixels += 1
-                    for channel in range(channels):
-                        result[i, channel, y, x] = images[(i + 1) % count, channel, y, x]
-        shares.append(pixels / (height * width))
-    return result, shares
-
-
-@pytest.mark.parametrize("probability", [0, 0.5, 1])
-@pytest.mark.parametrize("shape", [(12, 3, 32, 32), (30, 3, 6, 9)])
-def test_cutmix_takes_the_boxes_that_plain_loops_do(shape: tuple[int, ...], probability: float) -> None:
-    images = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
-    before = images.copy()
-    result, shares = cutmix(images, np.random.default_rng(11), probability)
-    expected, expected_shares = cutmix_by_loops(images, np.random.default_rng(11), probability)
-    assert (result.dtype, shares.dtype) == (np.uint8, np.float32)
-    np.testing.assert_array_equal(result, expected)
-    np.testing.assert_allclose(shares, expected_shares, rtol=1e-6)
-    np.testing.assert_array_equal(images, before)
-
-
-def test_the_labels_of_cutmix_are_the_shares_of_the_pixels() -> None:
-    # Without padding, every pixel of image i has the value i + 1, so the pixels show whose they are.
-    data = Batches(numbered(12), 1, 12, 0, 1, 0, cutmix_probability=0.7, num_classes=13)
-    images, labels, _ = data[0]
-    assert (labels.shape, labels.dtype) == ((12, 13), np.float32)
-    np.testing.assert_allclose(labels, (images[:, 0, None] == np.arange(1, 14)[:, None, None]).mean(axis=(2, 3)), 1e-6)
-    own = labels[np.arange(12), data.labels(0)]
-    assert 4 < (own < 1).sum() < 12
-    assert own.min() < 0.5
-
-
-def test_cutmix_mixes_the_same_images_for_every_number_of_workers() -> None:
-    alone = Batches(numbered(), 1, 8, 0, 1, cutmix_probability=1, num_classes=IMAGES)[0]
-    shards = [
-        Batches(numbered(), 1, 8, 0, 1, cutmix_probability=1, rank=rank, workers=2, num_classes=IMAGES)[0]
-        for rank in range(2)
-    ]
-    np.testing.assert_array_equal(np.concatenate([shard.images for shard in shards]), alone.images)
-    np.testing.assert_array_equal(np.concatenate([shard.labels for shard in shards]), alone.labels)
-
-
-def test_the_plain_epochs_at_the_end_have_neither_cutout_nor_cutmix() -> None:
-    white = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.arange(40, dtype=np.int32) % 10)
-    black = Split(white.images.copy(), white.labels)
-    black.images[::2] = 1
-    holes = Batches(white, 4, 20, 0, 1, 0, cutout_size=8, plain_epochs=1)
-    assert [bool((holes[step].images != 255).any()) for step in range(8)] == [True] * 6 + [False] * 2
-    mixes = Batches(black, 4, 20, 0, 1, 0, cutmix_probability=1, plain_epochs=3)
-    assert [bool((mixes[step].labels.max(axis=1) < 1).any()) for step in range(8)] == [True] * 2 + [False] * 6
-    assert all(len(np.unique(image)) == 1 for step in range(2, 8) for image in mixes[step].images)
-    assert all((mixes[step].labels.argmax(axis=1) == mixes.labels(step)).all() for step in range(2, 8))
 
 
 @pytest.mark.parametrize("flip", get_args(Flip))

@@ -109,8 +109,6 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         ("train", "cutout_size", value, "a whole number of pixels from 0 to 32")
         for value in (-1, 33, 12.0, "12", None, True)
     ),
-    *(("train", "cutmix_probability", value, "a number from 0 to 1") for value in (-0.1, 1.5, "half", True, None)),
-    *(("train", "plain_epochs", value, "a whole number of at least 0") for value in (-1, 1.5, "2", True, None)),
     *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
     *(("train", "initial_weights", value, "the path of a checkpoint, or null") for value in ("", 1, True, ["a.ckpt"])),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
@@ -142,8 +140,6 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "crop_padding_mode", "constant"),
     ("train", "flip", "alternating"),
     ("train", "cutout_size", 32),
-    ("train", "cutmix_probability", 1),
-    ("train", "plain_epochs", 0),
     ("train", "weight_init", "HeNormal"),
     ("train", "lr_schedule", "cosine"),
     ("train", "weight_decay", 0.0005),

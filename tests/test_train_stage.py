@@ -53,8 +53,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "crop_padding_mode": "reflect",
         "flip": "random",
         "cutout_size": 12,
-        "cutmix_probability": 0.4,
-        "plain_epochs": 1,
         "weight_init": "default",
         "whitening": True,
         "initial_weights": "a.ckpt",

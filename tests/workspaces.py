@@ -27,8 +27,6 @@ TINY: dict[str, dict[str, Any]] = {
         "crop_padding": 2,
         "crop_padding_mode": "constant",
         "cutout_size": 0,
-        "cutmix_probability": 0.0,
-        "plain_epochs": 0,
         "learning_rate": 0.02,
         "weight_decay": 0.001,
     },

@@ -94,48 +94,20 @@ def cutout(images: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarra
     part of the hole may lie outside the image. If `size` is even, the centre is the pixel below and to the right of the
     middle. The hole has the mean colour of CIFAR-10's training images, which the network normalises to 0.
     """
-    return np.where(_boxes(images.shape, rng, size, size), MEAN_COLOUR[:, None, None], images)
-
-
-def cutmix(images: np.ndarray, rng: np.random.Generator, probability: float) -> tuple[np.ndarray, np.ndarray]:
-    """Replace a box in some of the images by the same box of the next image (Yun et al., arXiv 1905.04899).
-
-    The next image of the last is the first. The box has the proportions of the image, and its share of the image's area
-    is drawn uniformly from 0 to 1. Every pixel has the same chance to be its centre, so a part of it may lie outside.
-
-    Args:
-        images: uint8 of shape (N, 3, H, W).
-        rng: the generator of the boxes.
-        probability: the probability with which each image gets a box.
-
-    Returns the images, and the share of each that is the next image, float32 of shape (N,).
-    """
     count, _, height, width = images.shape
-    chosen = rng.random(count) < probability
-    side = np.sqrt(rng.random((count, 1)))  # as a share of the image's
-    boxes = _boxes(images.shape, rng, np.rint(height * side).astype(int), np.rint(width * side).astype(int))
-    boxes &= chosen[:, None, None, None]
-    return np.where(boxes, np.roll(images, -1, axis=0), images), boxes.mean(axis=(1, 2, 3), dtype=np.float32)
-
-
-def _boxes(
-    shape: tuple[int, ...], rng: np.random.Generator, box_height: np.ndarray | int, box_width: np.ndarray | int
-) -> np.ndarray:
-    # Returns which pixels of images of a shape (N, C, H, W) are in a box around a random centre: bool of shape (N, 1,
-    # H, W). The sizes of the boxes are numbers of pixels, or arrays of them of shape (N, 1).
-    count, _, height, width = shape
-    first_row = rng.integers(0, height, (count, 1)) - box_height // 2
-    first_column = rng.integers(0, width, (count, 1)) - box_width // 2
+    first_row = rng.integers(0, height, (count, 1)) - size // 2
+    first_column = rng.integers(0, width, (count, 1)) - size // 2
     rows, columns = np.arange(height) - first_row, np.arange(width) - first_column
-    in_rows, in_columns = (rows >= 0) & (rows < box_height), (columns >= 0) & (columns < box_width)
-    return in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return np.where(hole, MEAN_COLOUR[:, None, None], images)
 
 
 class Batch(NamedTuple):
     """The batch of one step; N is the batch size, or this worker's share of it.
 
     images: uint8 of shape (N, 3, 32, 32).
-    labels: int32 of shape (N,); or, with CutMix, the share of each class, float32 of shape (N, num_classes).
+    labels: int32 of shape (N,).
     keep: bool of shape (N, *dropout_shape), the values that dropout keeps; None without dropout.
     """
 
@@ -164,13 +136,9 @@ class Batches(Sequence[Batch]):
             epoch, and mirrors in each later epoch exactly the images that it did not mirror in the epoch before (K.
             Jordan, arXiv 2404.00498, section 3.6).
         cutout_size: the side of the hole that `cutout` makes in each image, in pixels; 0 makes none.
-        cutmix_probability: the probability with which `cutmix` puts a part of another image into an image.
-        plain_epochs: in how many epochs at the end there is neither Cutout nor CutMix, so that training ends with
-            images like those that the network is for (Z. He et al., arXiv 1909.09148).
         rank: the number of this worker, which gets one of the equal shards of each batch.
         workers: the number of workers.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
-        num_classes: the number of the network's outputs.
 
     Raises InputError when there are not enough images for one batch, a batch cannot be divided equally among the
     workers, an image is too small to be reflected, or there is a dropout rate although the network has no dropout.
@@ -187,12 +155,9 @@ class Batches(Sequence[Batch]):
         crop_padding_mode: PaddingMode = "constant",
         flip: Flip = "random",
         cutout_size: int = 0,
-        cutmix_probability: float = 0,
-        plain_epochs: int = 0,
         rank: int = 0,
         workers: int = 1,
         dropout_shape: tuple[int, ...] = (),
-        num_classes: int = NUM_CLASSES,
     ) -> None:
         self.steps_per_epoch = len(split) // batch_size
         if self.steps_per_epoch == 0:
@@ -211,9 +176,7 @@ class Batches(Sequence[Batch]):
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
         self._crop_padding, self._crop_padding_mode = crop_padding, crop_padding_mode
-        self._cutout_size, self._cutmix_probability = cutout_size, cutmix_probability
-        self._plain_epochs = plain_epochs
-        self._num_classes = num_classes
+        self._cutout_size = cutout_size
         self._first_mirrored = None
         if flip == "alternating":
             self._first_mirrored = _generator(seed, _MIRROR, 0).random(len(split)) < 0.5
@@ -227,37 +190,26 @@ class Batches(Sequence[Batch]):
         if not 0 <= step < len(self):
             raise IndexError(step)
         chosen = self._chosen(step)
-        epoch = step // self.steps_per_epoch
-        mirrored = self._mirrored(chosen, epoch)
+        mirrored = self._mirrored(chosen, epoch=step // self.steps_per_epoch)
         rng = _generator(self._seed, _AUGMENT, step)
         images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
-        labels = self._split.labels[chosen]
-        plain = epoch >= self.epoch_size - self._plain_epochs
-        if self._cutout_size and not plain:
+        if self._cutout_size:
             images = cutout(images, rng, self._cutout_size)
-        if self._cutmix_probability:
-            images, share = cutmix(images, rng, 0 if plain else self._cutmix_probability)
-            labels = self._shares(labels, share)
         keep = None
         if self._dropout_rate:
             shape = self.batch_size, *self._dropout_shape
             draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
             keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
         shard = self._shard
-        return Batch(images[shard], labels[shard], None if keep is None else keep[shard])
+        return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
     def originals(self, step: int) -> np.ndarray:
         """Return the images of a step's batch as they are before any augmentation."""
         return self._split.images[self._chosen(step)][self._shard]
 
     def labels(self, step: int) -> np.ndarray:
-        """Return only the labels of the batch of a step, int32 of shape (N,). With CutMix, they are the images' own."""
+        """Return only the labels of the batch of a step, int32 of shape (N,)."""
         return self._split.labels[self._chosen(step)][self._shard]
-
-    def _shares(self, labels: np.ndarray, share: np.ndarray) -> np.ndarray:
-        # Returns the share of each class in each image, if this share of an image is the next one.
-        own = np.eye(self._num_classes, dtype=np.float32)[labels]
-        return own * (1 - share[:, None]) + np.roll(own, -1, axis=0) * share[:, None]
 
     def _chosen(self, step: int) -> np.ndarray:
         # Returns the indices of the images in the global batch of a step.
