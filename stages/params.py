@@ -116,6 +116,7 @@ class Train(_Section):
     momentum: Share
     use_nesterov: Switch
     weight_decay: Annotated[float, _allowed("a number of at least 0", ge=0)]
+    batch_norm_bias_lr_factor: Annotated[float, _allowed("a number above 0", gt=0)]
     label_smoothing: Share
     ema_decay: Share
 

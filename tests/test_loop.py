@@ -118,6 +118,22 @@ def test_only_weights_decay(kernels: Kernels) -> None:
         np.testing.assert_allclose(decayed[name], plain[name] - share * value, 1e-4, 1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("use_nesterov", [False, True])
+@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+def test_biases_of_batch_normalisation_learn_faster(kernels: Kernels, use_nesterov: bool) -> None:
+    initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
+    scaled = step_of(Recipe(0.1, 0.9, use_nesterov, batch_norm_bias_lr_factor=32), True, kernels)
+    plain = step_of(Recipe(0.1, 0.9, use_nesterov), True, kernels)
+    before, fast, slow = (
+        {name: parameter.asnumpy() for name, parameter in network.parameters_and_names()}
+        for network in (initial, scaled, plain)
+    )
+    for name, value in before.items():
+        factor = 32 if name.endswith(".beta") else 1
+        np.testing.assert_allclose(fast[name], value + factor * (slow[name] - value), 1e-4, 1e-6, err_msg=name)
+    assert np.abs(slow["bn1.beta"]).max() > 1e-4
+
+
 def test_label_smoothing_spreads_the_target() -> None:
     # The gradient of fc3's bias is the mean of the softmax minus the target. Smoothing takes 0.5 from each one-hot
     # target and gives 0.05 to every class.

@@ -116,6 +116,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         ("run", "minimum_download_rate", value, "a number of at least 0")
         for value in (-1, "fast", float("inf"), float("nan"), True, None)
     ),
+    *(("train", "batch_norm_bias_lr_factor", value, "a number above 0") for value in (0, -1, "64", True, None)),
     *(("train", "weight_decay", value, "a number of at least 0") for value in (-0.1, "small", float("inf"), None)),
 ]
 
@@ -143,6 +144,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "weight_init", "HeNormal"),
     ("train", "lr_schedule", "cosine"),
     ("train", "weight_decay", 0.0005),
+    ("train", "batch_norm_bias_lr_factor", 64),
     ("model", "batch_norm", True),
     ("evaluate", "mirror", True),
     ("evaluate", "device_target", "Ascend"),

@@ -68,6 +68,7 @@ def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None
     assert (train.flip, train.cutout_size) == ("random", 0)
     assert (train.weight_init, train.whitening) == ("default", False)
     assert not any((train.weight_decay, train.label_smoothing, train.ema_decay))
+    assert train.batch_norm_bias_lr_factor == 1
     images = train.epoch_size * steps * train.batch_size
     assert training_pflop(10, model.image_height, model.image_width, images) == pytest.approx(9.9, abs=0.05)
 

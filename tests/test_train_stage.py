@@ -62,6 +62,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "momentum": 0.8,
         "use_nesterov": True,
         "weight_decay": 0.002,
+        "batch_norm_bias_lr_factor": 16,
         "label_smoothing": 0.2,
         "ema_decay": 0.5,
     },

@@ -28,6 +28,14 @@ def make_optimizer(network: Network, recipe: Recipe) -> nn.Optimizer:
     return nn.Momentum(groups, rate, momentum, loss_scale=loss_scale)
 
 
+def _learning_rate_factors(network: Network, recipe: Recipe, optimizer: nn.Optimizer) -> tuple[float, ...]:
+    # Returns the factor of the learning rate for each parameter of the optimizer.
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    biases = {id(cell.beta) for _, cell in network.cells_and_names() if isinstance(cell, norms)}
+    factor = float(recipe.batch_norm_bias_lr_factor)
+    return tuple(factor if id(parameter) in biases else 1.0 for parameter in optimizer.parameters)
+
+
 class WeightAverage:
     """The exponential moving averages of weights.
 
@@ -64,7 +72,7 @@ class Step:
 
     Args:
         network: the network, whose weights are updated in place.
-        recipe: the momentum, weight decay, label smoothing and average of the weights.
+        recipe: all but the schedule of the learning rate.
         worker: this process among all workers. Gradients and batch normalisation's running statistics are averaged over
             them.
 
@@ -101,10 +109,14 @@ class Step:
             (_, logits), gradients = gradients_of(images, labels, keep)
             return logits, mean_over_workers(gradients)
 
+        factors = _learning_rate_factors(network, recipe, optimizer)
+
         def apply(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
             # Each gradient is an argument of its own, because a graph that takes a tuple is compiled for every tuple.
             ops.assign(optimizer.learning_rate, rate)
-            optimizer(gradients)
+            # A larger gradient does the same as a larger learning rate, because these parameters do not decay.
+            pairs = zip(gradients, factors)  # noqa: B905, because MindSpore cannot compile `strict`
+            optimizer(tuple([gradient if factor == 1 else gradient * factor for gradient, factor in pairs]))
 
         # With oneDNN, a step is two graphs, which run one after the other. In one graph, MindSpore would update some
         # weights while oneDNN computes the gradients of others, and their threads would slow each other down.
