@@ -107,6 +107,7 @@ class Train(_Section):
     cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     whitening: Switch
+    identity_init: Switch
     initial_weights: Annotated[
         Annotated[str, Field(min_length=1)] | None, _allowed("the path of a checkpoint, or null")
     ]

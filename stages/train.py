@@ -21,7 +21,7 @@ from mindspore.train import Callback
 from alexnet import cifar10
 from alexnet.kernels.choice import choose
 from alexnet.model.checkpoint import InitialWeights, load_initial_weights
-from alexnet.model.initialization import whiten
+from alexnet.model.initialization import begin_with_identity, whiten
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
@@ -82,6 +82,8 @@ def train(
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
     initial = set_initial_weights(network, config.initial_weights, outputs) if config.initial_weights else None
+    if config.identity_init and not initial:
+        begin_with_identity(network)
     if config.whitening and not initial:
         whiten(network, split.images[:WHITENING_IMAGES])
     batches = make_batches(parameters, split, network.dropout_shape, worker)

@@ -5,10 +5,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alexnet.model.initialization import WHITENING_EPSILON, whiten, whitening_filters
+from alexnet.model.initialization import WHITENING_EPSILON, begin_with_identity, whiten, whitening_filters
 from alexnet.model.networks.alexnet import AlexNet
 from tests.networks import photographs
 from tests.test_network import convolve
+
+
+def test_the_first_filters_of_later_convolutions_pass_channels_on() -> None:
+    network, plain = (AlexNet(10, 67, 67, 0, weight_init="HeNormal", seed=1) for _ in range(2))
+    begin_with_identity(network)
+    before = {name: parameter.asnumpy() for name, parameter in plain.parameters_and_names()}
+    passing = {"conv2.weight": 96, "conv3.weight": 256, "conv4.weight": 384, "conv5.weight": 256}
+    for name, parameter in network.parameters_and_names():
+        count = passing.get(name, 0)
+        np.testing.assert_array_equal(parameter.asnumpy()[count:], before[name][count:], err_msg=name)
+        if count:
+            x = np.random.default_rng(0).normal(size=(1, parameter.shape[1], 4, 5)).astype(np.float32)
+            layer = getattr(network, name.partition(".")[0])
+            out = layer(ms.Tensor(x)).asnumpy()
+            np.testing.assert_allclose(out[:, :count], x[:, :count], rtol=0, atol=1e-6, err_msg=name)
 
 
 def natural(channels: int, height: int, width: int) -> NDArray[np.float32]:

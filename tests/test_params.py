@@ -92,6 +92,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for section, key in (
             ("model", "batch_norm"),
             ("train", "whitening"),
+            ("train", "identity_init"),
             ("train", "use_nesterov"),
             ("evaluate", "mirror"),
             ("run", "keep_state"),

@@ -55,6 +55,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "cutout_size": 12,
         "weight_init": "default",
         "whitening": True,
+        "identity_init": True,
         "initial_weights": "a.ckpt",
         "learning_rate": 0.04,
         "lr_schedule": "step",
@@ -123,6 +124,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     watch(train, "Batches", lambda real, *arguments, **named: real(*arguments, **named))
     watch(train, "create", lambda *_, **__: SimpleNamespace(dropout_shape=(2, 4096)))
     watch(train, "whiten", lambda *_: None)
+    watch(train, "begin_with_identity", lambda *_: None)
     watch(train, "load_initial_weights", lambda _, __, path: InitialWeights(path, "0" * 32, []))
     watch(loop, "train", reached)
     return calls
@@ -154,7 +156,7 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     kernels = Kernels("mindspore", "O2")  # auto, on a GPU
     assert {"name": name} | arguments == model | {"weight_init": "default", "seed": 5, "kernels": kernels}
     asked = calls["train"]
-    assert "whiten" not in calls, "the initial weights are given"
+    assert not {"whiten", "begin_with_identity"} & calls.keys(), "the initial weights are given"
     assert calls["load_initial_weights"] == {"network": asked["network"], "path": Path("a.ckpt")}
     assert asdict(asked["recipe"]) == {field.name: config[field.name] for field in fields(Recipe)}
     assert len(asked["validation"]) == 20
@@ -196,6 +198,17 @@ def test_whitening_uses_some_of_the_training_images(
     if whitening:
         assert calls["whiten"]["network"] is calls["train"]["network"]
         np.testing.assert_array_equal(calls["whiten"]["images"], calls["Batches"]["split"].images[:30])
+
+
+@pytest.mark.parametrize("identity_init", [False, True])
+def test_the_identity_is_set_if_asked_for(identity_init: bool, folder: Path, calls: dict[str, dict[str, Any]]) -> None:
+    change(folder, **OTHER)
+    change(folder, train={"initial_weights": None, "identity_init": identity_init})
+    with pytest.raises(Reached):
+        train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
+    assert ("begin_with_identity" in calls) == identity_init
+    if identity_init:
+        assert calls["begin_with_identity"]["network"] is calls["train"]["network"]
 
 
 @pytest.mark.parametrize("kernels", ["mindspore", "onednn"])

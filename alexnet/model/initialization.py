@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
 from mindspore.common.initializer import HeNormal
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -26,6 +27,27 @@ def initializers(weight_init: WeightInit) -> dict[str, Any]:
             section 2.2, for layers that a ReLU follows, with biases of 0.
     """
     return {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
+
+
+def begin_with_identity(network: "Network") -> None:
+    """Set the first filters of each convolution but the first to the identity: filter i passes channel i on.
+
+    There are as many of these filters as the convolution has channels, or as it has filters if these are fewer. The
+    other filters keep their values. The signal then reaches deep layers undistorted from the first step, and training
+    is faster (K. Jordan, arXiv 2404.00498, section 3.3).
+
+    Args:
+        network: the network.
+    """
+    _, first = network.first_layers()
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and cell is not first:
+            filters = cell.weight.asnumpy().copy()
+            number, channels, height, width = filters.shape
+            passing = np.arange(min(number, channels))
+            filters[passing] = 0
+            filters[passing, passing, height // 2, width // 2] = 1
+            cell.weight.set_data(ms.Tensor(filters))
 
 
 def whiten(network: "Network", images: np.ndarray) -> None:
