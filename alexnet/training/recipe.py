@@ -15,9 +15,8 @@ class Recipe:
         of initialization and momentum in deep learning", ICML 2013).
     weight_decay: the factor by which a weight is multiplied before it is added to its gradient (Krizhevsky et al. 2012,
         section 5, use 0.0005). Biases and the parameters of batch normalisation do not decay.
-    batch_norm_bias_lr_factor: how many times as large the learning rate is for batch normalisation's biases, which are
-        called beta, as for all else (K. Jordan, arXiv 2404.00498, section 3.4, where it is 64). It has no effect on a
-        network without batch normalisation.
+    batch_norm_bias_lr_factor: the learning rate of batch normalisation's biases (beta) is this many times that of all
+        other parameters (K. Jordan, arXiv 2404.00498, section 3.4, where it is 64).
     label_smoothing: the share of the target that is spread evenly over all classes (C. Szegedy et al., arXiv
         1512.00567, section 7).
     lr_schedule: how the learning rate changes, see `alexnet.training.schedule.learning_rates`.
