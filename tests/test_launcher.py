@@ -38,6 +38,10 @@ def test_log_lines_are_not_mistaken_for_failures(tmp_path: Path, capfd: pytest.C
         assert written == {"outcome": "finished"}
 
 
+def test_a_crash_after_the_work_is_done_does_not_matter(tmp_path: Path) -> None:
+    launch_two(tmp_path, "import atexit; atexit.register(os._exit, 9)")
+
+
 def test_a_wrong_value_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         launch_two(tmp_path, "raise InputError('batch_size is 3')")

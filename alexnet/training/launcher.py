@@ -124,7 +124,9 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
         if outcome["outcome"] == "failed":
             raise (InputError if outcome["exit_code"] == 2 else WorkerError)(outcome["reason"])
     missing = [rank for rank in range(workers) if rank not in outcomes]
-    if missing or msrun.returncode != 0:
+    # When all workers have reported an outcome, their work is done, and it does not matter how msrun ended. It may have
+    # been killed above, because it took too long to end.
+    if missing:
         crashed = _crashed({rank: processes[rank].pid for rank in first_ended}, missing, log_folder / "msrun.log")
         cause = f"msrun failed, see {log_folder}" if crashed is None else f"worker {crashed} died, see {logs[crashed]}"
         raise WorkerError(f"{cause}; the same command resumes from the last saved state")
