@@ -96,15 +96,16 @@ class ParentWatch:
     A stage must end with its DVC process, because the next `dvc repro` would start the stage again, and two processes
     would write the same files. Workers must end with their launcher. A command that was typed by hand may outlive the
     process that started it, as under `nohup`, so nothing is watched then.
+
+    The processes are found when this is created, so create it first: the end of a process before that is not noticed.
     """
 
     def __init__(self) -> None:
-        self._ancestors: list[psutil.Process] = []
+        self._ancestors = _ancestors() if {"DVC_ROOT", LAUNCHED} & os.environ.keys() else []
 
     def start(self, when_gone: Callable[[], None]) -> None:
         """Start to watch, and call `when_gone` once, in another thread, when one of the processes has ended."""
-        if {"DVC_ROOT", LAUNCHED} & os.environ.keys():
-            self._ancestors = _ancestors()
+        if self._ancestors:
             threading.Thread(target=self._watch, args=(when_gone,), daemon=True).start()
 
     def gone(self) -> bool:
