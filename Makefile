@@ -19,6 +19,8 @@ PYTHON ?= python3
 FORMAT ?= text
 SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
+# When `python -m venv` fails, it leaves a part of .venv, which must not count as made.
+.DELETE_ON_ERROR:
 .PHONY: setup setup-dev demo recipe seeds compare test repro bench fuzz chaos lock
 
 setup: .venv/run.stamp

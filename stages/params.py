@@ -91,7 +91,7 @@ class Train(_Section):
     """Training: the device, workers and threads, the precision, the seed, the images, and the recipe."""
 
     device_target: DeviceTarget
-    workers: Positive
+    workers: Annotated[int, _allowed("a whole number from 1 to 64", ge=1, le=64)]
     threads: Threads
     kernels: Kernels
     amp_level: AmpLevel

@@ -29,7 +29,7 @@ from alexnet.runtime.errors import InputError, Stopped
 from alexnet.runtime.files import digest
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import launcher, loop, workers
-from alexnet.training.batches import Batches, hold_out
+from alexnet.training.batches import Batches, check_shards, hold_out
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
@@ -48,15 +48,22 @@ log = logging.getLogger(f"{paths.LIBRARY}.stages.train")
 def main(flags: argparse.Namespace, request: StopRequest, parent: ParentWatch) -> None:
     """Train in this process, or launch workers and wait for them."""
     config = params.read(flags.overrides)
+    outputs = (flags.ckpt_path or Path("ckpt")) if flags.any_given else Path()
+    if flags.any_given and outputs.resolve() == Path.cwd():
+        raise InputError(f"--ckpt_path is {outputs}, the folder of DVC's own outputs: give another, such as ckpt")
     if not launcher.launched():
         request.when_asked = announce_stop
     try:
         if config.train.workers > 1 and not workers.started_by_msrun():
+            check_shards(config.train.batch_size, config.train.workers)
             logs = paths.states() / f"workers-{os.getpid()}"
-            launcher.launch(["-m", "stages", *sys.argv[1:]], config.train.workers, logs, request)
+            try:
+                launcher.launch(["-m", "stages", *sys.argv[1:]], config.train.workers, logs, request)
+            except (InputError, Stopped):
+                shutil.rmtree(logs)  # after a WorkerError, which names the logs, they stay
+                raise
             shutil.rmtree(logs)
         else:
-            outputs = (flags.ckpt_path or Path("ckpt")) if flags.any_given else Path()
             with launcher.outcome_reported():
                 train(config, flags.data_path or paths.TRAIN_FOLDER, outputs, request, parent)
     except Stopped as stopped:
@@ -81,11 +88,14 @@ def train(
     worker = workers.join(config.workers)
     kernels = choose(config.kernels, config.amp_level, target, threads)
     network = create(**model.model_dump(), weight_init=config.weight_init, seed=config.seed, kernels=kernels)
-    initial = set_initial_weights(network, config.initial_weights, outputs) if config.initial_weights else None
-    if config.identity_init and not initial:
-        begin_with_identity(network)
-    if config.whitening and not initial:
-        whiten(network, split.images[:WHITENING_IMAGES])
+    initial = None
+    if config.initial_weights:
+        initial = set_initial_weights(network, config.initial_weights, outputs)
+    else:
+        if config.identity_init:
+            begin_with_identity(network)
+        if config.whitening:
+            whiten(network, split.images[:WHITENING_IMAGES])
     batches = make_batches(parameters, split, network.dropout_shape, worker)
     resolved = config.model_dump() | {
         "device_target": target,

@@ -156,6 +156,9 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     assert output.splitlines()[-1].startswith("ERROR: there is nothing to draw: no experiment here has an accuracy")
     assert "other" not in output
     assert not (project / "accuracy.svg").exists()
+    for path in ("docs", ".", "accuracy.pdf"):
+        output = run(project, "python", "-m", "tools", "compare", "--figure", path, code=2)
+        assert output == f"ERROR: cannot draw to {path}, expected the name of an SVG file, such as accuracy.svg\n"
     output = run(project, *drawing, "demo", "nobody", code=2)
     assert output.splitlines() == ["ERROR: there is no experiment nobody; `make compare ALL=1` shows all there are"]
 
@@ -197,6 +200,11 @@ def test_seeds(project: Path) -> None:
     output = run(project, *command, "markdown")
     assert "Running stage" not in output, "both have been run"
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
+    output = run(project, *command, "text", "-S", "data.urls=[a", code=2)
+    assert (
+        output == "ERROR: data.urls is '[a', expected a list of http(s):// or file:// addresses, paths or the word "
+        "generated\n"
+    )
 
 
 def interrupted(folder: Path, *command: str, at: str) -> str:
@@ -231,6 +239,22 @@ def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: P
     assert {"demo-seed-11", "demo-seed-12"} <= set(run(project, *references).split())
     assert measured(project, "demo-seed-11")["train"]["steps"] == 200
     assert "Running stage" not in run(project, *command)
+
+
+def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Path) -> None:
+    command = ("python", "-m", "tools", "recipe", "demo", "--name", "kept", "-S", "train.seed=5")
+    run(project, *command)
+    before = measured(project, "kept")
+    process = workspaces.start(project, *command, "-S", "train.epoch_size=400")
+    assert process.stdout
+    next(line for line in process.stdout if "epoch: 2 step: 1," in line)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert measured(project, "kept") == before
+    run(project, *command, "-S", "train.epoch_size=2")
+    assert measured(project, "kept")["train"]["epochs"] == 2
+    names = run(project, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()
+    assert [name for name in names if name.startswith("kept")] == ["kept"]
 
 
 def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.runtime.errors import exit_on_failure
-from alexnet.runtime.files import replacing
+from alexnet.runtime.files import replacing, write_text
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
@@ -32,3 +32,13 @@ def test_too_little_memory_is_told_in_one_line(words: str, told: str, capsys: py
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ERROR: there is too little memory: ")
     assert told in line
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page").write_text("kept", encoding="utf-8")
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path / "docs", "new")
+    assert str(tmp_path / "docs") in (caught.value.filename, caught.value.filename2)
+    assert (tmp_path / "docs" / "page").read_text(encoding="utf-8") == "kept"
+    assert list(tmp_path.iterdir()) == [tmp_path / "docs"]

@@ -104,6 +104,18 @@ def test_setup_makes_only_the_virtual_environment(uv: bool, tmp_path: Path) -> N
     assert installed[0].endswith("--require-hashes --requirement requirements.txt")
 
 
+def test_a_virtual_environment_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
+    """`python -m venv` may fail after it has written pyvenv.cfg, for instance where ensurepip is missing."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ntest "$2" != venv || { mkdir -p .venv; echo >> .venv/pyvenv.cfg; exit 1; }\n')
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", ".venv/pyvenv.cfg"]
+    for _ in range(2):
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 2
+        assert not (tmp_path / ".venv" / "pyvenv.cfg").exists()
+
+
 def test_the_python_versions_are_those_of_the_makefile() -> None:
     (first, last) = re.findall(r"\(3, (\d+)\) <= v <= \(3, (\d+)\)", MAKEFILE)[0]
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from alexnet.model.initialization import WHITENING_EPSILON, begin_with_identity, whiten, whitening_filters
 from alexnet.model.networks.alexnet import AlexNet
+from alexnet.runtime.errors import InputError
 from tests.networks import photographs
 from tests.test_network import convolve
 
@@ -59,6 +60,13 @@ def test_whitening_filters_give_uncorrelated_outputs(shape: tuple[int, int, int,
 
 def test_whitening_filters_of_images_of_one_colour_are_finite() -> None:
     assert np.isfinite(whitening_filters(np.ones((3, 3, 12, 12), np.float32), (96, 3, 11, 11), (4, 4))).all()
+
+
+def test_more_filters_than_can_whiten_are_refused() -> None:
+    images = natural(3, 14, 17)
+    assert whitening_filters(images, (54, 3, 3, 3), (1, 1)).shape == (54, 3, 3, 3)
+    with pytest.raises(InputError, match=r"whitening is true, .* 55 filters, and only 54 of 3x3x3 can .*: set it"):
+        whitening_filters(images, (55, 3, 3, 3), (1, 1))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -82,10 +82,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
             ("evaluate", "batch_size"),
             ("run", "log_steps"),
             ("run", "keep_checkpoint_max"),
-            ("train", "workers"),
         )
         for value in (0, -3, 10**9 + 1, 10**30, 1.5, "30", True, None)
     ),
+    *(("train", "workers", value, "a whole number from 1 to 64") for value in (0, 65, 2.0, "2", True, None)),
     *(("run", "save_checkpoint_steps", value, EPOCH) for value in (0, 1.5, "step", "30", True, None)),
     *(
         (section, key, value, "true or false")

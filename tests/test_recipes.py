@@ -84,7 +84,7 @@ def test_the_hour_is_the_default(folder: Path) -> None:
 def test_a_recipe_does_not_depend_on_what_params_yaml_holds(name: str) -> None:
     """`dvc exp apply` leaves the values of one recipe in params.yaml, and then another one is run."""
     machine = {"device_target", "workers", "threads", "kernels", "amp_level"}
-    free = machine | {"seed", "validation_images", "num_classes"}
+    free = machine | {"seed", "num_classes"}
     for section in (params.Model, params.Train):
         assert set(values(name)[section.__name__.lower()]) == set(section.model_fields) - free
 

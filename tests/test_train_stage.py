@@ -223,6 +223,16 @@ def test_kernels_and_precision_are_those_asked_for(
     assert calls["create"]["arguments"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [".", "models/..", "absolute"])
+def test_the_flags_cannot_write_over_dvcs_outputs(value: str, workspace: Path, run: Run) -> None:
+    before = files_of(workspace)
+    given = value if value != "absolute" else str(workspace)
+    result = run("-m", "stages", "train", "--ckpt_path", given)
+    expected = f"ERROR: --ckpt_path is {given}, the folder of DVC's own outputs: give another, such as ckpt\n"
+    assert (result.returncode, result.stderr) == (2, expected)
+    assert files_of(workspace) == before
+
+
 @pytest.mark.parametrize(("flag", "expected"), [("--ckpt_path", "elsewhere"), ("--image_width", "ckpt")])
 def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, workspace: Path, run: Run) -> None:
     put_training_images(workspace / "images")

@@ -145,6 +145,15 @@ def test_a_batch_that_cannot_be_shared_is_one_line(workspace: Path) -> None:
     change(workspace, train={"batch_size": 5})
     output = run(workspace, *TRAIN, code=2)
     assert output.splitlines() == ["ERROR: batch_size is 5, expected a multiple of the 2 workers"]
+    assert not list(workspace.rglob("workers-*")), "it is refused before the workers start"
+
+
+def test_what_a_worker_refuses_is_one_line_and_leaves_no_logs(workspace: Path) -> None:
+    change(workspace, train={"batch_norm_bias_lr_factor": 2})
+    output = run(workspace, *TRAIN, code=2)
+    expected = "ERROR: batch_norm_bias_lr_factor is 2, expected 1, because the network has no batch normalisation"
+    assert output.splitlines()[-1] == expected
+    assert not list(workspace.rglob("workers-*"))
 
 
 def test_msrun_by_hand_must_have_as_many_workers_as_the_parameters(workspace: Path) -> None:

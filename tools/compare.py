@@ -29,6 +29,8 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
             run with them. Without names, all are taken.
         figure: the SVG file to draw, or None.
     """
+    if figure and (figure.suffix != ".svg" or figure.is_dir()):
+        raise InputError(f"cannot draw to {figure}, expected the name of an SVG file, such as accuracy.svg")
     experiments.check_repository()
     all_commits = all_commits or bool(names)
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]

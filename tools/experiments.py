@@ -64,21 +64,21 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
-    config = params.read(parsed(settings), override="{section}.{key}")  # before DVC starts, which takes a while
+    config = read_parameters(settings)  # before DVC starts, which takes a while
     if config.train.initial_weights:
         paths.initial_weights(config.train.initial_weights)
     reference = reference_of(name)
-    replaced = git("rev-parse", "--quiet", "--verify", reference)
-    if replaced:
-        git("update-ref", "-d", reference)
+    new, new_name = reference, name
+    if git("rev-parse", "--quiet", "--verify", reference):  # DVC would refuse the name
+        new, new_name = f"{reference}.new", f"{name}.new"
+        git("update-ref", "-d", new)  # if the last replacement was killed while it renamed the experiment
     print(f"Experiment {name}: DVC copies this folder and works in the copy; the files here stay as they are.\n")
-    try:
-        code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
-    finally:
-        if replaced and not git("rev-parse", "--quiet", "--verify", reference):
-            git("update-ref", reference, replaced)
+    code = dvc("exp", "run", "--temp", "--name", new_name, *(part for text in settings for part in ("-S", text)))
     if code:
         sys.exit(code)
+    if new != reference:
+        git("update-ref", reference, new)
+        git("update-ref", "-d", new)
     return read(name)
 
 
@@ -95,18 +95,23 @@ def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
     return values
 
 
+def read_parameters(settings: Sequence[str]) -> params.Params:
+    """Return the workspace's parameters, changed by settings. Raises InputError when a value is not allowed."""
+    return params.read(parsed(settings), override="{section}.{key}")
+
+
 def is_current(name: str, settings: Sequence[str]) -> bool:
-    """Return whether an experiment on HEAD has the workspace's code, and its parameters changed by these settings."""
+    """Return whether an experiment on HEAD has the workspace's code, and its parameters changed by these settings.
+
+    Raises InputError as `run` does.
+    """
     check_repository()
+    values = read_parameters(settings).model_dump()
     reference = reference_of(name)
     stored = git("show", f"{reference}:./{params.PATH}")
     if not stored or git("diff", "--name-only", reference, "--", paths.LIBRARY, "stages", "dvc.yaml", "versions.txt"):
         return False
-    yaml = YAML(typ="safe")
-    values = yaml.load(params.PATH)
-    for (section, key), value in parsed(settings).items():
-        values[section][key] = yaml.load(value)
-    return bool(yaml.load(stored) == values)
+    return bool(YAML(typ="safe").load(stored) == values)
 
 
 def check_repository() -> None:

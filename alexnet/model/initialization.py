@@ -9,6 +9,7 @@ from mindspore.common.initializer import HeNormal
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.runtime.choices import WeightInit
+from alexnet.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from alexnet.model.network import Network
@@ -59,6 +60,8 @@ def whiten(network: "Network", images: np.ndarray) -> None:
     Args:
         network: the network.
         images: uint8 of shape (N, 3, 32, 32), RGB, some of the training images. A few hundred are enough.
+
+    Raises InputError when the convolution has too many filters, see `whitening_filters`.
     """
     preprocessing, convolution = network.first_layers()
     preprocessed = preprocessing(ms.Tensor(images)).asnumpy()
@@ -75,13 +78,19 @@ def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stri
 
     Args:
         images: what the convolution takes, float32 of shape (N, C, H, W).
-        shape: the shape of the filters, (number, C, height, width), with a number of at most 2 x C x height x width.
+        shape: the shape of the filters, (number, C, height, width).
         stride: the strides of the convolution along the height and the width.
 
-    Returns float32 of the given shape.
+    Returns float32 of the given shape. Raises InputError when there are more than 2 x C x height x width filters,
+    because there are no more components.
     """
-    number, _, height, width = shape
-    size = images.shape[1] * height * width
+    number, channels, height, width = shape
+    size = channels * height * width
+    if number > 2 * size:
+        raise InputError(
+            f"whitening is true, but the first convolution has {number} filters, and only {2 * size} of "
+            f"{channels}x{height}x{width} can whiten: set it to false"
+        )
     covariance, count = np.zeros((size, size)), 0
     for image in images:  # one at a time, because the patches of all would take gigabytes
         windows: np.ndarray = sliding_window_view(image, (height, width), axis=(1, 2))  # type: ignore[call-overload]

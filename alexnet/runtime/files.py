@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     process are removed from there first. When the body raises an exception, whatever was at `path` stays. The parent
     folder is created if it is missing.
 
-    Raises OSError when the file system does, with `path` as the file if the error names none, as for a full disk.
+    Raises OSError when the file system does, with `path` as the file if the error names none, as for a full disk, and
+    IsADirectoryError when the body makes a file and there is a folder at `path`.
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         for file in [new, *new.rglob("*")]:
             _sync(file)
-        if path.is_dir():  # a rename can replace a file, but not a folder
+        if path.is_dir() and new.is_dir():  # a rename can replace a file, but not a folder
             os.replace(path, partial / "old")
         os.replace(new, path)
         _sync(path.parent)

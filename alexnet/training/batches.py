@@ -103,6 +103,12 @@ def cutout(images: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarra
     return np.where(hole, MEAN_COLOUR[:, None, None], images)
 
 
+def check_shards(batch_size: int, workers: int) -> None:
+    """Raise InputError unless a batch can be divided equally among workers."""
+    if batch_size % workers:
+        raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+
+
 class Batch(NamedTuple):
     """The batch of one step; N is the batch size, or this worker's share of it.
 
@@ -164,8 +170,7 @@ class Batches(Sequence[Batch]):
             raise InputError(
                 f"batch_size is {batch_size}, expected at most {len(split)}, the number of training images"
             )
-        if batch_size % workers:
-            raise InputError(f"batch_size is {batch_size}, expected a multiple of the {workers} workers")
+        check_shards(batch_size, workers)
         if crop_padding_mode == "reflect" and crop_padding >= (size := min(split.images.shape[2:])):
             raise InputError(f"crop_padding is {crop_padding}, expected at most {size - 1} to reflect an image")
         if dropout_rate and not dropout_shape:

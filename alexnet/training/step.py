@@ -10,6 +10,7 @@ from mindspore import nn, ops
 from mindspore.dataset import GeneratorDataset
 
 from alexnet.model.network import Network
+from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Batch, Batches
 from alexnet.training.recipe import Recipe
 from alexnet.training.workers import ALONE, Worker
@@ -33,6 +34,10 @@ def _learning_rate_factors(network: Network, recipe: Recipe, optimizer: nn.Optim
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     biases = {id(cell.beta) for _, cell in network.cells_and_names() if isinstance(cell, norms)}
     factor = float(recipe.batch_norm_bias_lr_factor)
+    if factor != 1 and not biases:
+        raise InputError(
+            f"batch_norm_bias_lr_factor is {factor:g}, expected 1, because the network has no batch normalisation"
+        )
     return tuple(factor if id(parameter) in biases else 1.0 for parameter in optimizer.parameters)
 
 
@@ -78,6 +83,8 @@ class Step:
 
     Attributes:
         optimizer: the optimizer that updates the weights.
+
+    Raises InputError when the recipe has a factor for the biases of batch normalisation, and the network has none.
     """
 
     def __init__(self, network: Network, recipe: Recipe, worker: Worker = ALONE) -> None:
