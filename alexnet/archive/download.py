@@ -180,8 +180,8 @@ def download(
 ) -> None:
     """Try `urls` in turn until one gives the right archive, and write it to `path`.
 
-    The archive is right when its MD5 is right and it can be read to its end as CIFAR-10's binary version, with at most
-    `train_images` and `test_images` images. For each URL that fails, a warning gives the reason, without passwords and
+    The archive is right when its MD5 is right and it can be read to its end as CIFAR-10's binary version, with files
+    that are not too large. For each URL that fails, a warning gives the reason, without passwords and
     queries. A failing connection or server is tried again; a server that is too slow or has the wrong archive is not.
     A host's user name and password are read from `~/.netrc`, or from the file that the environment variable NETRC
     names.
@@ -191,7 +191,7 @@ def download(
             `train_images` and `test_images` images, whose MD5 is not checked.
         path: where to write the archive.
         md5: the MD5 of the archive, in hexadecimal; None accepts any archive.
-        train_images: the most images that the training files may have together.
+        train_images: the most images that each training file may have.
         test_images: the most images that the test file may have.
         root: the folder at which relative paths in `urls` start.
         minimum_rate: in bytes/s, measured over WINDOW seconds. A slower download is abandoned; 0 accepts any rate.
