@@ -21,7 +21,7 @@ from benchmarks.measure import repeat, serve
 
 def create_on_cpu(
     model: dict[str, Any], threads: int, kernels: ChosenKernels, amp_level: ChosenAmpLevel
-) -> tuple[Network, int]:
+) -> tuple[Network, int | None]:
     """Return a network on the CPU, and the number of threads that compute it."""
     target, thread_count = device.select("CPU", threads)
     return create(**model, kernels=choose(kernels, amp_level, target, thread_count)), thread_count

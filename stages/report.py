@@ -42,12 +42,13 @@ class DataReport(_Metrics):
 class TrainMetrics(_Metrics):
     """What `train` writes of the training's result."""
 
+    images: int
     epochs: int
     steps: int
     parameters: int
     pflop: float
     train_accuracy: float
-    validation_accuracy: float | None = None
+    validation_accuracy: float = 0  # missing without validation images
 
 
 class Timing(_Metrics):
@@ -58,7 +59,7 @@ class Timing(_Metrics):
     image_size: tuple[int, int] | None
     device_target: Target
     workers: int
-    threads: int
+    threads: int | None
     kernels: KernelLibrary
     amp_level: AmpLevel
     train_seconds: float

@@ -51,11 +51,12 @@ def write(
 
 
 def metrics(network: Network, history: History, batches: Batches) -> dict[str, int | float]:
-    """Return the accuracy and loss of the last epoch, and the cost of the training."""
+    """Return the accuracy and loss of the last epoch, and the size and cost of the training."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
         "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
         "train_accuracy": float(history.accuracy[last_epoch].mean(dtype=np.float64)),
+        "images": batches.image_count,
         "epochs": batches.epoch_size,
         "steps": len(batches),
         "parameters": sum(parameter.size for parameter in network.get_parameters()),

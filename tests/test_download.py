@@ -21,7 +21,8 @@ from alexnet.archive import download as library
 from alexnet.archive.download import download
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
-from stages import download as stage
+from stages import download as download_stage
+from stages.__main__ import run
 from tests import archives
 from tests.conftest import ROOT, one_line
 from tests.workspaces import change
@@ -56,7 +57,8 @@ CONTENT = {
 
 class _Handler(BaseHTTPRequestHandler):
     # Serves CONTENT. /cut ends early, /once fails the first time, /secret needs a password, /endless, /slow and
-    # /slow-headers never end, /empty has no content, and the status of /escape has text that moves the cursor.
+    # /slow-headers never end, /empty has no content, and /escape, /no-http and /bad-header
+    # send text that moves the cursor.
 
     server: "_Server"
 
@@ -89,6 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
             case "/escape":
                 self.send_response(404, "\x1b[2J")
                 self.end_headers()
+            case "/no-http":
+                self.wfile.write(b"\x1b[2J is what I say\r\n")
+            case "/bad-header":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\x1b[2J is what I say\r\n\r\n")
+            case "/silent":
+                pass
             case "/secret" if self.headers.get("Authorization") != SECRET:
                 self.send_error(401)
             case "/once" if first:
@@ -392,11 +400,11 @@ def test_what_is_too_large_fills_no_disk(name: str, server: _Server, get: Get) -
 
 def test_the_stage_takes_the_minimum_rate_from_the_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
-    monkeypatch.setattr(stage, "download", lambda *arguments: taken.extend(arguments))
+    monkeypatch.setattr(download_stage, "download", lambda *arguments: taken.extend(arguments))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     change(tmp_path, run={"minimum_download_rate": 31415})
     monkeypatch.chdir(tmp_path)
-    stage.main()
+    download_stage.main()
     assert taken[-1] == 31415
 
 
@@ -423,6 +431,29 @@ def test_the_bar_shows_the_rate(server: _Server, get: Get, monkeypatch: pytest.M
 def test_text_of_a_server_is_not_printed(server: _Server, get: Get, lines: Lines) -> None:
     get(f"{server.url}/escape", f"{server.url}/good")
     assert lines()[0] == f"{server.url}/escape: the server answered 404 Not Found"
+
+
+def test_an_unreadable_header_is_not_printed(server: _Server, get: Get, caplog: pytest.LogCaptureFixture) -> None:
+    def stage() -> None:
+        get(f"{server.url}/bad-header", f"{server.url}/good")
+
+    run(stage)
+    assert server.asked == ["/bad-header", "/good"]
+    assert "[2J" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.usefixtures("once")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no-http", "the server's answer is not HTTP"),
+        ("silent", "the server closed the connection without an answer"),
+    ],
+)
+def test_an_answer_that_cannot_be_read(name: str, reason: str, server: _Server, get: Get, lines: Lines) -> None:
+    get(f"{server.url}/{name}", f"{server.url}/good")
+    assert lines()[0] == f"{server.url}/{name}: {reason}"
 
 
 @pytest.mark.usefixtures("once")

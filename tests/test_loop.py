@@ -1,6 +1,7 @@
 """Training as a library, in this process."""
 
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import mindspore as ms
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from mindspore.train import Callback, LossMonitor, RunContext
 
 from alexnet.cifar10 import Split
-from alexnet.evaluation.evaluate import evaluate, logits_of
+from alexnet.evaluation.evaluate import compiled, evaluate, logits_of
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.alexnet_layers import CONVOLUTIONS
 from alexnet.model.networks.alexnet import AlexNet
@@ -19,6 +20,7 @@ from alexnet.training.loop import train
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step
+from alexnet.training.workers import Worker
 from tests.networks import narrow
 
 HALF, ONEDNN = Kernels("mindspore", "O2"), Kernels("onednn")
@@ -168,14 +170,24 @@ def test_the_averages_are_returned() -> None:
         np.testing.assert_allclose(returned[name], average, 1e-4, 1e-6)
 
 
+@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+def test_logits_are_float32(kernels: Kernels) -> None:
+    logits = logits_of(network(kernels=kernels), SPLIT.images, 5, mirror=True)
+    assert (logits.shape, logits.dtype) == ((12, 10), np.float32)
+
+
 @pytest.mark.parametrize("ema_decay", [0, 0.5])
-def test_validation_after_each_epoch(ema_decay: float) -> None:
+def test_validation_after_each_epoch(ema_decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
     # With 0.5, the averages are validated, and then the training continues with its own weights.
+    compile_for = mock.Mock(wraps=compiled)
+    monkeypatch.setattr("alexnet.training.loop.compiled", compile_for)
+    monkeypatch.setattr("alexnet.evaluation.evaluate.compiled", compile_for)
     trained = network()
     history = train(trained, batches(2), Recipe(0.01, 0.9, ema_decay=ema_decay), validation=SPLIT)
     plain = train(network(), batches(2), Recipe(0.01, 0.9))
     assert history.loss.tolist() == plain.loss.tolist()
     assert len(history.validation_accuracy) == 2
+    assert compile_for.call_count == 2, "once for each training, because MindSpore keeps each graph"
     final = evaluate(trained, SPLIT, 4)
     assert history.validation_loss[-1] == pytest.approx(final.loss)
     assert history.validation_accuracy[-1] == pytest.approx(final.accuracy)
@@ -287,3 +299,16 @@ def test_a_request_to_stop() -> None:
     answers: Iterator[bool] = iter([False, True])
     with pytest.raises(Stopped, match=r"stopped after epoch 1 step 2$"):
         train(network(), batches(), Recipe(0.01, 0.9), stop=lambda: next(answers))
+
+
+def test_a_worker_that_stops_waits_for_the_others() -> None:
+    """Otherwise worker 0 would be killed if it took long to save the state."""
+    waited = []
+
+    class Waiting(Worker):
+        def wait_for_all(self) -> None:
+            waited.append(self.rank)
+
+    with pytest.raises(Stopped):
+        train(network(), batches(), Recipe(0.01, 0.9), stop=lambda: True, worker=Waiting())
+    assert waited == [0]

@@ -78,8 +78,8 @@ def metrics(folder: Path, name: str) -> dict[str, Any]:
 def test_outputs(original: Path) -> None:
     assert set(metrics(original, "data")) == {"archive", "generated", "train", "test"}
     train = metrics(original, "train")
-    assert set(train) == {"train_loss", "train_accuracy", "epochs", "steps", "parameters", "pflop"}
-    assert (train["epochs"], train["steps"]) == (2, 10)
+    assert set(train) == {"train_loss", "train_accuracy", "images", "epochs", "steps", "parameters", "pflop"}
+    assert (train["images"], train["epochs"], train["steps"]) == (100, 2, 10)
     timing = metrics(original, "timing")
     assert (timing["device_target"], timing["workers"]) == ("CPU", 1)
     assert all(timing[key] > 0 for key in ("threads", "images_per_second", "step_ms", "train_seconds", "save_seconds"))

@@ -70,7 +70,8 @@ def results(
         filters=rng.normal(size=(96, 3, 11, 11)).astype(np.float32),
         augmented=rng.integers(0, 256, (2, 12 if images > 10 else 4, 3, 32, 32), dtype=np.uint8),
         curves=curves,
-        train={"epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567, "train_accuracy": 0.6543}
+        train={"images": 45_000, "epochs": 3, "steps": 4686, "parameters": 57_000_000, "pflop": 9.8567}
+        | {"train_accuracy": 0.6543}
         | ({"validation_accuracy": 0.7} if validation else {}),
         evaluation={"accuracy": hits.mean(), "loss": 1.2345},
         per_class={CLASS_NAMES[label]: hits[labels == label].mean() for label in range(10)},
@@ -267,6 +268,13 @@ def test_the_page_runs_no_script_and_fetches_nothing(written: dict[str, Path], p
     assert not [request for request in requests if request.startswith("http") and "csp" not in request.lower()]
 
 
+def test_threads_are_those_of_the_cpu(tmp_path: Path, page: Page) -> None:
+    timing = {**CASES["usual"].timing, "device_target": "GPU", "workers": 2, "threads": None}
+    write_report(replace(CASES["usual"], timing=timing), tmp_path / "report")
+    found = text(page, tmp_path / "report")
+    assert "Device GPU 2 workers Precision" in found
+
+
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["usual"])
     accuracy = f"{CASES['usual'].evaluation['accuracy']:.4f}"
@@ -279,8 +287,8 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "CPU 1 worker, 2 threads",
         "57.0 M weights images resized to 227\N{MULTIPLICATION SIGN}224 pixels",
         "AlexNet on CIFAR-10 A network after some people. It sorts images into ten classes.",
-        "trained for 3 epochs on 50,000 images, and tested on 100 others.",
-        "the bold lines means of several steps.",
+        "trained for 3 epochs on 45,000 images, and tested on 100 others.",
+        "each point of the bold lines that of many.",
         "zoo, Ascend 910 0.8832 9.86 17 min",
         "zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",
@@ -521,10 +529,11 @@ def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_filters_without_three_channels_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(8, 1, 5, 5), (8, 3, 0, 5), (0, 3, 5, 5)])
+def test_filters_of_another_shape_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        write_report(replace(results(), filters=np.zeros((8, 1, 5, 5))), tmp_path / "report")
-    one_line(caught, "(8, 1, 5, 5)", "(N, 3, height, width)")
+        write_report(replace(results(), filters=np.zeros(shape)), tmp_path / "report")
+    one_line(caught, str(shape), "(N, 3, height, width)")
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def summary(experiment: Experiment, page: Path) -> str:
     epochs = f"{train['epochs']} epoch{'s' if train['epochs'] != 1 else ''}"
     evaluation = experiment.evaluation
     rows = {
-        "trained on": f"{data['train']['images']:,} {source} of {len(data['train']['per_class'])} classes, {epochs}",
+        "trained on": f"{train['images']:,} {source} of {len(data['train']['per_class'])} classes, {epochs}",
         "test accuracy": f"{evaluation['accuracy']:.4f} on {evaluation['images']:,} other {source}",
         "minutes": f"{experiment.minutes:.1f} of training",
         "images/s": f"{experiment.timing['images_per_second']:,.0f} in training",

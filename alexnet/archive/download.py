@@ -136,6 +136,10 @@ def _reason(error: BaseException) -> str:
             return cause.strerror
         if isinstance(cause, (urllib3.exceptions.IncompleteRead, http.client.IncompleteRead)):
             return "the connection ended before the archive did"
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return "the server closed the connection without an answer"
+        if isinstance(cause, http.client.HTTPException):  # its message quotes the server
+            return "the server's answer is not HTTP"
     if any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in chain):
         return f"no answer within {TIMEOUT} s"
     return str(error)

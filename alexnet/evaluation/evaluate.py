@@ -1,5 +1,6 @@
 """Evaluation: the logits of every image, and the metrics that are computed from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -10,8 +11,27 @@ from alexnet.evaluation.calibration import measure_calibration, softmax
 from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError
 
+Infer = Callable[[ms.Tensor], ms.Tensor]
 
-def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: bool = False) -> np.ndarray:
+
+def compiled(network: Network) -> Infer:
+    """Return a function that computes the network's logits, float32 of shape (N, num_classes), in a graph.
+
+    MindSpore never frees a graph that it has compiled. So make this once for a network that is evaluated many times,
+    such as after each epoch. It sees the weights that a training step or `ops.assign` has changed, but not those that
+    `Parameter.set_data` changes after its first call.
+    """
+
+    @ms.jit
+    def infer(images: ms.Tensor) -> ms.Tensor:
+        return network(images).astype(ms.float32)
+
+    return infer
+
+
+def logits_of(
+    network: Network, images: np.ndarray, batch_size: int, mirror: bool = False, infer: Infer | None = None
+) -> np.ndarray:
     """Return the network's logits, float32 of shape (N, num_classes).
 
     Args:
@@ -20,21 +40,18 @@ def logits_of(network: Network, images: np.ndarray, batch_size: int, mirror: boo
         batch_size: how many images are evaluated at a time; it does not change the result.
         mirror: whether to return the mean of the logits of each image and of its mirror image, which takes twice the
             time (Krizhevsky et al. 2012, section 4.1, average over ten such views).
+        infer: what `compiled` returned for this network; None compiles it.
     """
-
-    @ms.jit
-    def forward(batch: ms.Tensor) -> ms.Tensor:
-        return network(batch)
-
     network.set_train(False)
+    infer = infer or compiled(network)
     # The last batch is padded, so that the network is compiled for one shape only.
     padded = np.concatenate([images, np.zeros((-len(images) % batch_size, *images.shape[1:]), images.dtype)])
     parts = []
     for start in range(0, len(padded), batch_size):
         batch = padded[start : start + batch_size]
-        logits = forward(ms.Tensor(batch)).asnumpy()
+        logits = infer(ms.Tensor(batch)).asnumpy()
         if mirror:
-            logits = (logits + forward(ms.Tensor(np.ascontiguousarray(batch[..., ::-1]))).asnumpy()) / 2
+            logits = (logits + infer(ms.Tensor(np.ascontiguousarray(batch[..., ::-1]))).asnumpy()) / 2
         parts.append(logits)
     return np.concatenate(parts)[: len(images)]
 
@@ -77,12 +94,14 @@ class Evaluation:
     per_class: dict[str, float]
 
 
-def evaluate(network: Network, split: Split, batch_size: int, mirror: bool = False) -> Evaluation:
+def evaluate(
+    network: Network, split: Split, batch_size: int, mirror: bool = False, infer: Infer | None = None
+) -> Evaluation:
     """Evaluate the network on every image of the split, exactly once.
 
-    `batch_size` and `mirror` are those of `logits_of`. Raises InputError when a logit is NaN or infinite.
+    `batch_size`, `mirror` and `infer` are those of `logits_of`. Raises InputError when a logit is NaN or infinite.
     """
-    logits = logits_of(network, split.images, batch_size, mirror)
+    logits = logits_of(network, split.images, batch_size, mirror, infer)
     if not np.isfinite(logits).all():
         raise InputError("the network's outputs are NaN or infinite: train it again with a lower learning_rate")
     loss = cross_entropy(logits, split.labels).mean()

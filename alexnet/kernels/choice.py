@@ -42,7 +42,8 @@ class Kernels:
         `self.conv1` has `conv1.weight`. Add the block to the network with `self.insert_child_to_cell("block1", block)`.
         An assignment, `self.block1 = block`, would rename the parameters to `block1.convolution.weight` and so on.
 
-        The layers must be such that both libraries can compute them. This is not checked.
+        The layers must be such that both libraries can compute them, and a forward pass must call the block only once,
+        because oneDNN's keeps the values of its last call for the gradients. This is not checked.
 
         Args:
             convolution: the convolution. It must have a square kernel, the same stride along both axes, no dilation and
@@ -58,7 +59,7 @@ class Kernels:
         return mindspore_layers.ConvolutionBlock(convolution, norm, pool, self._float)
 
     def dense(self, in_channels: int, out_channels: int, relu: bool, **settings: Any) -> nn.Dense:
-        """Return a fully connected layer.
+        """Return a fully connected layer. As with a block, a forward pass must call it only once.
 
         Args:
             in_channels: the number of inputs.
@@ -80,7 +81,7 @@ MINDSPORE = Kernels()
 """MindSpore's operators in float32, which compute on any device and can be exported."""
 
 
-def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str, threads: int) -> Kernels:
+def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str, threads: int | None) -> Kernels:
     """Return the kernels to use, and set the number of threads of oneDNN.
 
     Args:
@@ -88,7 +89,7 @@ def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str
         amp_level: `auto` chooses O2 on Ascend, on GPUs and on CPUs with bfloat16 instructions if oneDNN computes, and
             O0 otherwise.
         device_target: the device target that is used.
-        threads: the number of threads on the CPU.
+        threads: the number of threads on the CPU; None on other devices.
 
     Raises InputError when the library is not available, or O2 is not possible with it.
     """

@@ -11,7 +11,7 @@ import ctypes
 import importlib.metadata
 import weakref
 from collections.abc import Sequence
-from ctypes import byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
+from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -89,7 +89,6 @@ _QUERIES = {
     "scratchpad": 136,
 }
 """oneDNN's numbers for querying the layouts that a primitive has chosen (`dnnl_query_..._md`)."""
-_QUERY_IMPLEMENTATION = 8
 
 _NORM_RELU = Flag.USE_SCALE | Flag.USE_SHIFT | Flag.FUSE_RELU
 
@@ -152,7 +151,6 @@ _OTHERS: dict[str, tuple[Any, ...]] = {
     "dnnl_post_ops_append_eltwise": (c_void_p, c_int, c_float, c_float),
     "dnnl_primitive_attr_set_post_ops": (c_void_p, c_void_p),
     "dnnl_primitive_attr_set_scratchpad_mode": (c_void_p, c_int),
-    "dnnl_primitive_desc_query": (c_void_p, c_int, c_int, c_void_p),
     "dnnl_primitive_execute": (c_void_p, c_void_p, c_int, c_void_p),
     "dnnl_stream_wait": (c_void_p,),
 }
@@ -198,8 +196,8 @@ def computes_bfloat16() -> bool:
     return available() and _library().dnnl_get_effective_cpu_isa() & _AVX512_BF16 == _AVX512_BF16
 
 
-def set_threads(threads: int) -> None:
-    """Set the number of threads of all primitives. If it is not set, there is one thread for each core."""
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads of all primitives. None, and the default, is one thread for each core."""
     global _threads
     _threads = threads
 
@@ -349,13 +347,6 @@ class Primitive:
     def descriptor(self) -> c_void_p:
         """The descriptor, which a backward primitive takes as a hint."""
         return self._descriptor.handle
-
-    @property
-    def implementation(self) -> str:
-        """The name of the kernel that oneDNN chose, such as `brgconv:avx512_core_amx`."""
-        name = c_char_p()
-        _check("dnnl_primitive_desc_query", self.descriptor, _QUERY_IMPLEMENTATION, 0, byref(name))
-        return (name.value or b"").decode()
 
     def layout(self, tensor: str) -> Layout:
         """Return the layout that the primitive has chosen for a tensor, such as `src`, `diff_dst` or `workspace`."""

@@ -235,6 +235,9 @@ def load_network(
                 f"{path} does not say which image size it was trained with: give image_height and image_width "
                 "(the model zoo's checkpoints: 227 and 227)"
             )
+        for key, value in image_size.items():
+            if expected := _unexpected(key, value):
+                raise InputError(f"{key} is {value}, expected {expected}")
         settings = {"name": name} | inferred | image_size
     # All settings of the file must be parameters of the network. The two that do not come from it need not be.
     arguments = settings | accepted(name, {"dropout_rate": 0.0, "kernels": kernels})
@@ -265,16 +268,19 @@ def _settings(values: Mapping[str, np.ndarray]) -> dict[str, Setting]:
 
 def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
     for name, value in settings.items():
-        if name in _LIMITS:
-            least, most = _LIMITS[name]
-            expected, valid = f"a whole number from {least} to {most}", type(value) is int and least <= value <= most
-        elif name == "batch_norm":
-            expected, valid = "true or false", isinstance(value, bool)
-        else:  # the name, or a setting that only one network has and checks by itself
-            continue
-        if not valid:
+        if expected := _unexpected(name, value):
             shown = printable(str(value))
             raise InputError(f"{path} was trained with {name} {shown}, expected {expected}: train again")
+
+
+def _unexpected(name: str, value: Setting | None) -> str | None:
+    # Returns what is expected of a setting, or None if the value is that.
+    if name in _LIMITS:
+        least, most = _LIMITS[name]
+        return None if type(value) is int and least <= value <= most else f"a whole number from {least} to {most}"
+    if name == "batch_norm":
+        return None if isinstance(value, bool) else "true or false"
+    return None  # the name, or a setting that only one network has and checks by itself
 
 
 def _set_weights(

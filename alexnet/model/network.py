@@ -55,7 +55,7 @@ class Network(nn.Cell):
         self.kernels = kernels
 
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
-        """Return logits, float32 of shape (N, num_classes).
+        """Return logits of shape (N, num_classes): float32, or float16 where the kernels compute in that.
 
         Args:
             images: uint8 of shape (N, 3, 32, 32), RGB. The network itself resizes and normalises them.

@@ -177,12 +177,16 @@ def _bare(axes: Axes) -> None:
 
 
 def reliability(calibration: Calibration, theme: Theme) -> bytes:
-    """Draw a reliability diagram: the accuracy of each bin beside the diagonal, and the share of its images below."""
+    """Draw a reliability diagram: the accuracy of each bin beside the diagonal, and the share of its images below.
+
+    A dot marks the mean probability of the images in a bin. A bin without images has neither bar nor dot.
+    """
     edges, images = calibration.edges, calibration.images
     with _figure(theme, 4, 3.9) as (figure, png):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        for axes, heights in ((upper, np.nan_to_num(calibration.accuracy)), (lower, images / images.sum())):
+        for axes, heights in ((upper, calibration.accuracy), (lower, images / images.sum())):
             axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=theme.accent, edgecolor=theme.background)
+        upper.plot(calibration.confidence, calibration.accuracy, "o", color=theme.foreground, markersize=4)
         upper.plot([0, 1], [0, 1], color=theme.second, linestyle="--", label="perfectly calibrated")
         upper.set(title=f"Reliability, calibration error {calibration.error:.4f}", ylabel="accuracy")
         upper.set_ylim(0, 1)

@@ -118,7 +118,7 @@ class ClassRow(NamedTuple):
     name: the name of the class.
     images: the number of its test images.
     accuracy: the share of them that was predicted correctly.
-    taken_for: the class that is predicted for most of its other images; None if there are none.
+    taken_for: the wrong class that is predicted most often for its images; None if all are predicted correctly.
     taken_share: the share of its images for which that class is predicted.
     """
 
@@ -143,7 +143,7 @@ def write_report(results: Results, folder: Path) -> None:
             f"the logits have the shape {logits.shape} or are not finite, expected numbers of shape ({len(split)}, "
             f"{NUM_CLASSES} or more), one row for each test image: run dvc repro evaluate"
         )
-    if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS:
+    if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS or 0 in results.filters.shape:
         raise InputError(
             f"the filters have the shape {results.filters.shape}, expected (N, {CHANNELS}, height, width): "
             "run dvc repro evaluate"
@@ -284,7 +284,7 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
         ),
         "reliability": chart(
             "Reliability diagram: the share of correct predictions against how sure they are, in "
-            f"{len(calibration.images)} bins, with the number of images below. The expected calibration error is "
+            f"{len(calibration.images)} bins, with the share of images below. The expected calibration error is "
             f"{calibration.error:.4f}.",
             lambda theme: charts.reliability(calibration, theme),
         ),

@@ -20,7 +20,7 @@ def available() -> list[str]:
     return targets
 
 
-def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int]:
+def select(device_target: str, threads: int | str = "auto", workers: int = 1) -> tuple[str, int | None]:
     """Make MindSpore compute on a device, and on the CPU with a number of threads. Call it before anything is computed.
 
     Args:
@@ -29,8 +29,8 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
             `workers`.
         workers: how many processes on this machine share the cores.
 
-    Returns the device target and the number of threads that are used. Raises InputError when the device is not
-    available, or there are more threads than cores.
+    Returns the device target, and the number of threads that are used; None on Ascend and GPU, where MindSpore chooses
+    it. Raises InputError when the device is not available, or there are more threads than cores.
     """
     targets = available()
     target = targets[0] if device_target == "auto" else device_target
@@ -40,9 +40,10 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
             "to auto; GLOG_v=2 in the environment shows why"
         )
     ms.set_device(target)
+    if target != "CPU":
+        return target, None
     count = _threads(threads, workers)
-    if target == "CPU":
-        _start_threads(count)
+    _start_threads(count)
     return target, count
 
 

@@ -176,6 +176,7 @@ class Batches(Sequence[Batch]):
         if dropout_rate and not dropout_shape:
             raise InputError(f"dropout_rate is {dropout_rate}, expected 0, because the network has no dropout")
         self._split = split
+        self.image_count = len(split)
         self.epoch_size = epoch_size
         self.batch_size = batch_size
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape

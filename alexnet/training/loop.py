@@ -10,7 +10,7 @@ from mindspore.train import Callback, RunContext
 from mindspore.train.callback import _CallbackManager, _InternalCallbackParam
 
 from alexnet.cifar10 import Split
-from alexnet.evaluation.evaluate import evaluate
+from alexnet.evaluation.evaluate import Infer, compiled, evaluate
 from alexnet.model.network import Network
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
@@ -74,6 +74,7 @@ def train(
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)
     history = History.empty(steps, batches.epoch_size)
     train_step = Step(network, recipe, worker)
+    infer = compiled(network)
     first = _restore(states, train_step, history, worker)
     if first == steps:
         log.info("nothing is left to train: all %d steps were done before", steps)
@@ -117,7 +118,7 @@ def train(
                 raise _failed(f"{name} is NaN or infinite", epoch, step_of_epoch, recipe)
             if step_of_epoch == steps_per_epoch:
                 if validation:
-                    result = _validate(train_step, network, validation, batches.batch_size)
+                    result = _validate(train_step, network, validation, batches.batch_size, infer)
                     history.record(epoch - 1, {f"validation_{name}": value for name, value in result.items()})
                     context.eval_results = result
                 observers.on_train_epoch_end(run)
@@ -127,6 +128,7 @@ def train(
                 _save(states, epoch, step_of_epoch, steps_done, train_step, history)
                 history.save_seconds[step] = time.perf_counter() - start
             if stopping and not last:
+                worker.wait_for_all()  # when a worker has ended, the launcher gives the others only seconds
                 raise Stopped(f"stopped after epoch {epoch} step {step_of_epoch}" + (", state saved" if save else ""))
         observers.on_train_end(run)
     train_step.take_averages()
@@ -141,9 +143,9 @@ def _not_finite(train_step: Step) -> str | None:
     return None
 
 
-def _validate(train_step: Step, network: Network, validation: Split, batch_size: int) -> dict[str, float]:
+def _validate(train_step: Step, network: Network, validation: Split, batch_size: int, infer: Infer) -> dict[str, float]:
     with train_step.averaged():
-        result = evaluate(network, validation, batch_size)
+        result = evaluate(network, validation, batch_size, infer=infer)
     network.set_train(True)
     return {"loss": result.loss, "accuracy": result.accuracy}
 
