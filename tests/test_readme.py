@@ -162,3 +162,6 @@ def test_the_values_beside_the_zoos_are_those_of_the_recipes(document: Path, mir
         assert f"{train['weight_decay']:g}" in cells[4]
         assert border in cells[7]
         assert train["whitening"] == ("whiten" in cells[9] or "白化" in cells[9])
+        assert train["identity_init"] == ("identity" in cells[9] or "恒等" in cells[9])
+        factor = train["batch_norm_bias_lr_factor"]
+        assert factor == 1 or f"{factor} times" in cells[3] or f"{factor} 倍" in cells[3]
