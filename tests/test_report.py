@@ -33,6 +33,11 @@ OPTIONS += "--disable-component-update --disable-sync"
 PNG = {f"{name}.png" for name in ("loss", "accuracy", "learning_rate", "confusion", "per_class", "reliability")}
 PNG |= {"augmented.png", "mistakes.png", "filters.png"}
 FILES = PNG | {"index.html", "MODEL_CARD.md"}
+NULL = json.dumps(
+    dict.fromkeys(("images", "epochs", "steps", "parameters", "pflop", "train_accuracy"), 1)
+    | {"validation_accuracy": None}
+).encode()
+"""Metrics of a training, of which one is missing."""
 
 
 def answers(labels: NDArray[np.int32], correct: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:
@@ -664,7 +669,8 @@ def npy(shape: str, kind: str = "<f4") -> bytes:
         ("metrics/eval.json", b"[]", "cannot read metrics/eval.json: Input should be an object"),
         ("metrics/eval.json", b'{"accuracy": 1.0}', "cannot read metrics/eval.json: loss: Field required"),
         ("metrics/eval.json", b'{"accuracy": NaN, "loss": 1}', "cannot read metrics/eval.json: accuracy: "),
-        ("metrics/train.json", b'{"epochs": "3"}', "cannot read metrics/train.json: epochs: "),
+        ("metrics/train.json", b'{"images": "3"}', "cannot read metrics/train.json: images: "),
+        ("metrics/train.json", NULL, "cannot read metrics/train.json: validation_accuracy: "),
         ("metrics/per_class.json", b'{"cat": 1}', "cannot read metrics/per_class.json: airplane: Field required"),
         ("metrics/data.json", b'{"archive": 3}', "cannot read metrics/data.json: archive: "),
         ("metrics/timing.json", b'{"kernels": "x"}', "cannot read metrics/timing.json: network: Field required"),
