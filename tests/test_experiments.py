@@ -250,7 +250,9 @@ def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Pa
     next(line for line in process.stdout if "epoch: 2 step: 1," in line)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
-    assert measured(project, "kept") == before
+    assert measured(project, "kept.replaced") == before
+    run(project, *command, "-S", "data.urls=[missing.tar.gz]", "-S", "data.md5=null", code=255)
+    assert measured(project, "kept") == before, "a run that fails gives it its name back"
     run(project, *command, "-S", "train.epoch_size=2")
     assert measured(project, "kept")["train"]["epochs"] == 2
     names = run(project, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()

@@ -51,7 +51,8 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     """Run the pipeline as an experiment, in a copy of the workspace.
 
     The experiment starts from HEAD and the uncommitted changes. An experiment of the same name on HEAD is replaced once
-    this one succeeds. The output of the stages goes to standard output.
+    this one succeeds. Until then it is called NAME.replaced, also if this process is killed. The output of the stages
+    goes to standard output.
 
     Args:
         name: the name of the experiment.
@@ -67,19 +68,26 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     config = read_parameters(settings)  # before DVC starts, which takes a while
     if config.train.initial_weights:
         paths.initial_weights(config.train.initial_weights)
-    reference = reference_of(name)
-    new, new_name = reference, name
-    if git("rev-parse", "--quiet", "--verify", reference):  # DVC would refuse the name
-        new, new_name = f"{reference}.new", f"{name}.new"
-        git("update-ref", "-d", new)  # if the last replacement was killed while it renamed the experiment
+    reference, replaced = reference_of(name), reference_of(f"{name}.replaced")
+    rename(reference, replaced)  # because DVC refuses a name that is taken
     print(f"Experiment {name}: DVC copies this folder and works in the copy; the files here stay as they are.\n")
-    code = dvc("exp", "run", "--temp", "--name", new_name, *(part for text in settings for part in ("-S", text)))
+    try:
+        code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
+    finally:
+        if git("rev-parse", "--quiet", "--verify", reference):
+            git("update-ref", "-d", replaced)
+        else:
+            rename(replaced, reference)
     if code:
         sys.exit(code)
-    if new != reference:
-        git("update-ref", reference, new)
-        git("update-ref", "-d", new)
     return read(name)
+
+
+def rename(old: str, new: str) -> None:
+    """Rename a git reference, if it exists."""
+    if git("rev-parse", "--quiet", "--verify", old):
+        git("update-ref", new, old)
+        git("update-ref", "-d", old)
 
 
 def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
