@@ -57,8 +57,8 @@ CONTENT = {
 
 class _Handler(BaseHTTPRequestHandler):
     # Serves CONTENT. /cut ends early, /once fails the first time, /secret needs a password, /endless, /slow and
-    # /slow-headers never end, /empty has no content, and /escape, /no-http and /bad-header
-    # send text that moves the cursor.
+    # /slow-headers never end, /empty has no content, and /escape, /no-http and /bad-header send text
+    # that moves the cursor.
 
     server: "_Server"
 
