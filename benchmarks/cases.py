@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alexnet.evaluation.evaluate import evaluate
-from alexnet.kernels.choice import choose
+from alexnet.kernels.choice import MINDSPORE, choose
 from alexnet.model.network import Network
 from alexnet.model.registry import create
 from alexnet.runtime import device
@@ -62,7 +62,7 @@ def evaluation(
 def state(folder: str, model: dict[str, Any], recipe: dict[str, Any], repetitions: int) -> dict[str, Any]:
     """Save the state of a training in a folder, and load it again. The result also has its size in 10^6 bytes."""
     device.select("CPU")
-    train_step = Step(create(**model), Recipe(**recipe))
+    train_step = Step(create(**model, kernels=MINDSPORE), Recipe(**recipe))
     states = States(Path(folder), {}, keep_checkpoint_max=1)
     with states.locked():
         save_seconds = repeat(lambda: states.save(1, 1, train_step.parameters), repetitions)

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     """Return the name of the stage or tool, and its flags. Raises InputError when there is no such stage or tool."""
     descriptions = {name: description(name) for name in STAGES + TOOLS}
-    summaries = {name: text.splitlines()[0].removeprefix(f"Stage {name}: ") for name, text in descriptions.items()}
+    summaries = {name: text.partition("\n")[0].removeprefix(f"Stage {name}: ") for name, text in descriptions.items()}
     parser = argparse.ArgumentParser(
         prog="python -m stages",
         description="Run one stage of the pipeline in the repository's folder.",

@@ -59,8 +59,8 @@ def _describe(folder: Path) -> str:
     try:
         identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
         model, train = identity["model"], identity["train"]
-        size = f"{model['image_height']}x{model['image_width']}"
-        training = f"{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}"
+        size = f" {model['image_height']}x{model['image_width']}" if "image_height" in model else ""
+        training = f"{model['name']}{size}, epoch_size {train['epoch_size']}, learning_rate {train['learning_rate']}"
     except FileNotFoundError:
         training = "a training without identity.json"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

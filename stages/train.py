@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from dvclive import Live
 from mindspore.train import Callback
 
@@ -208,8 +209,10 @@ def make_callbacks(outputs: Path, log_steps: int, steps: int) -> list[Callback]:
 def identity(split: cifar10.Split, model: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
     """Return everything that decides the result of a training, including the code that this process has loaded."""
     code = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == paths.LIBRARY}
+    data = hashlib.sha256(np.ascontiguousarray(split.images).data)
+    data.update(np.ascontiguousarray(split.labels).data)
     return {
-        "data": hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
+        "data": data.hexdigest(),
         "model": model,
         "train": train,
         "code": {name: digest(Path(str(file)), "sha256") for name, file in (code | {"stages.train": __file__}).items()},

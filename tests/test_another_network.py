@@ -1,5 +1,6 @@
 """A network that is added as one file runs through the whole pipeline."""
 
+import inspect
 import json
 import shutil
 import signal
@@ -16,8 +17,10 @@ from PIL import Image
 from alexnet.kernels.choice import MINDSPORE
 from alexnet.model import networks
 from alexnet.model.checkpoint import load_network, read_checkpoint, save_weights
-from alexnet.model.registry import create
+from alexnet.model.network import Network
+from alexnet.model.registry import create, names, network_class
 from alexnet.runtime.errors import InputError
+from stages import params
 from stages.train_outputs import image_size
 from tests import workspaces
 from tests.conftest import one_line
@@ -85,6 +88,8 @@ class Plain(Network):
 NETWORK = Plain
 """
 
+FORGETFUL = PLAIN.replace(', "width": width', "")
+
 EAGER = """
 from alexnet.model.network import Network
 
@@ -104,8 +109,8 @@ USUAL |= {"batch_norm": True, "kernels": MINDSPORE, "weight_init": "HeNormal", "
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Add the networks `small`, `plain` and `eager` to those of this process."""
-    codes = {"small": SMALL, "plain": PLAIN, "eager": EAGER}
+    """Add the networks `small`, `plain`, `forgetful` and `eager` to those of this process."""
+    codes = {"small": SMALL, "plain": PLAIN, "forgetful": FORGETFUL, "eager": EAGER}
     monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
     for name, code in codes.items():
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
@@ -130,6 +135,23 @@ def test_a_network_gets_the_arguments_that_it_has() -> None:
     assert create("alexnet", **given).settings == create("alexnet", **USUAL).settings
     with pytest.raises(TypeError, match="width"):
         create("small", **USUAL)
+
+
+@pytest.mark.usefixtures("added")
+def test_an_argument_that_a_checkpoint_would_not_have_is_refused() -> None:
+    with pytest.raises(TypeError, match="network forgetful: its constructor must give width"):
+        create("forgetful", num_classes=10, width=8)
+
+
+@pytest.mark.parametrize("value", [[64, 128], None, "", 1j])
+def test_a_setting_that_a_checkpoint_cannot_have_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="the setting channels is"):
+        Network({"num_classes": 10, "channels": value})
+
+
+def test_each_parameter_of_the_section_model_is_an_argument_of_a_network() -> None:
+    arguments = {key for name in names() for key in inspect.signature(network_class(name)).parameters}
+    assert set(params.Model.model_fields) - {"name"} <= arguments
 
 
 @pytest.mark.usefixtures("added")

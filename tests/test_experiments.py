@@ -259,6 +259,33 @@ def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Pa
     assert [name for name in names if name.startswith("kept")] == ["kept"]
 
 
+def test_a_commit_during_an_experiment_does_not_hide_its_result(project: Path) -> None:
+    """HEAD moves when DVC has finished the experiment, before its result is read."""
+    code = (
+        "import subprocess; from tools import experiments, recipes; dvc = experiments.dvc; "
+        "commit = ['git', 'commit', '--quiet', '--allow-empty', '--message', 'meanwhile']; "
+        "experiments.dvc = lambda *arguments: dvc(*arguments) or subprocess.call(commit); "
+        "recipes.main('demo', [], 'unhidden')"
+    )
+    before = run(project, "git", "rev-parse", "HEAD").strip()
+    output = run(project, "python", "-c", code)
+    assert "dvc exp apply unhidden" in output
+    assert (project / "report-unhidden" / "index.html").is_file()
+    assert run(project, "git", "rev-parse", "HEAD~").strip() == before
+    run(project, "git", "reset", "--quiet", "--soft", before)
+
+
+def test_a_file_that_git_does_not_track_is_named_before_an_experiment_starts(project: Path) -> None:
+    file = project / "alexnet" / "model" / "networks" / "mine.py"
+    file.write_text("")
+    output = run(project, "python", "-m", "tools", "demo", code=2)
+    assert output == (
+        "ERROR: git does not track alexnet/model/networks/mine.py, so an experiment would not have it: type "
+        "`git add alexnet/model/networks/mine.py` first\n"
+    )
+    file.unlink()
+
+
 def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()

@@ -252,7 +252,7 @@ def test_only_the_newest_states_are_kept(kept: Path) -> None:
 def test_state_is_kept_and_shown_and_cleared(kept: Path, tmp_path: Path) -> None:
     workspace = duplicate(kept, tmp_path)
     shown = run(workspace, "python", "-m", "stages", "states")
-    assert "67x67, epoch_size 2" in shown
+    assert "alexnet 67x67, epoch_size 2" in shown
     assert "checkpoint_alexnet-2_5" in shown
     assert "removed" in run(workspace, "python", "-m", "stages", "states", "--clear")
     assert states(workspace) == []
@@ -387,7 +387,7 @@ def test_a_loss_that_is_nan_is_one_line(workspace: Path) -> None:
 def test_no_training_can_use_a_state_that_is_being_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ".dvc" / "tmp" / "alexnet" / "0123456789abcdef"
     folder.mkdir(parents=True)
-    values = {"model": {"image_height": 67, "image_width": 67}, "train": {"epoch_size": 1, "learning_rate": 1}}
+    values = {"model": {"name": "alexnet"}, "train": {"epoch_size": 1, "learning_rate": 1}}
     (folder / "identity.json").write_text(json.dumps(values), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     locked: list[bool] = []

@@ -6,12 +6,14 @@ from unittest import mock
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 from mindspore.train import Callback, LossMonitor, RunContext
 
 from alexnet.cifar10 import Split
 from alexnet.evaluation.evaluate import compiled, evaluate, logits_of
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.alexnet_layers import CONVOLUTIONS
+from alexnet.model.network import Network
 from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError, Stopped
 from alexnet.training.batches import Batches
@@ -19,7 +21,7 @@ from alexnet.training.history import History
 from alexnet.training.loop import train
 from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
-from alexnet.training.step import Step
+from alexnet.training.step import Step, make_optimizer
 from alexnet.training.workers import Worker
 from tests.networks import narrow
 
@@ -260,6 +262,34 @@ def test_sunk_data_can_start_at_any_step(sunk_datasets: list[ms.dataset.Dataset]
     for number in (4, 5):
         np.testing.assert_array_equal(sunk(), step(data[number], rates[number]))
     assert sunk_datasets[0].get_dataset_size() == 2
+
+
+class Unusual(Network):
+    """Has no parameter of one dimension, a trained one of none, and a fixed one."""
+
+    def __init__(self) -> None:
+        super().__init__({"num_classes": 10})
+        self.dense = nn.Dense(3 * 32 * 32, 10, weight_init="normal", has_bias=False)
+        self.scale = ms.Parameter(ms.Tensor(0.5, ms.float32))
+        self.fixed = ms.Parameter(ms.Tensor(np.ones((2, 2), np.float32)), requires_grad=False)
+
+    def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
+        return self.dense(images.reshape(-1, 3 * 32 * 32).astype(ms.float32) / 255) * self.scale
+
+
+def test_parameters_of_any_shape_are_trained() -> None:
+    unusual = Unusual()
+    step = Step(unusual, Recipe(0.1, 0.9, weight_decay=0.1))
+    before = {name: value.asnumpy().copy() for name, value in unusual.parameters_and_names()}
+    step(batches(1)[0], np.float32(0.1))
+    changed = {name for name, value in unusual.parameters_and_names() if (value.asnumpy() != before[name]).any()}
+    assert changed == {"dense.weight", "scale"}
+
+
+def test_a_network_without_biases_has_one_group_of_parameters() -> None:
+    unusual = Unusual()
+    unusual.scale.requires_grad = False
+    assert len(make_optimizer(unusual, Recipe(0.1, 0.9)).parameters) == 1
 
 
 def test_mindspores_callbacks_are_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (40, 55, 10**8, 60.0, "50", True)
     ),
     *(("data", "test_images", value, "a multiple of 10 from 10 to 10^7") for value in (0, 15, -10, 10**8, None)),
-    *(("model", "name", value, "alexnet") for value in ("AlexNet", "resnet", "", "alexnet\n", None, 1)),
+    *(("model", "name", value, "alexnet") for value in ("AlexNet", "no-such-network", "", "alexnet\n", None, 1)),
     *(("model", "num_classes", value, "a whole number from 10 to 1000") for value in (9, 1001, 10.0, "10", True)),
     *(("model", key, value, SIZE) for key in ("image_height", "image_width") for value in (0, 1025, 96.5, "big")),
     *(

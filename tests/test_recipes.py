@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from alexnet.model.alexnet_layers import training_pflop
+from alexnet.runtime.errors import InputError
 from stages import params
+from tests.conftest import one_line
 from tests.workspaces import ROOT, change, put_parameters, run
 from tools import recipes
 
@@ -92,6 +94,25 @@ def test_a_recipe_does_not_depend_on_what_params_yaml_holds(name: str) -> None:
 def test_the_arguments_of_dvc() -> None:
     assert recipes.load("five-minutes")[:2] == ['model.name="alexnet"', "model.image_height=67"]
     assert recipes.load("demo")[0] == 'data.urls=["generated"]'
+
+
+def test_a_value_may_have_any_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    (tmp_path / "mine.yaml").write_text("train:\n  initial_weights: 模型.ckpt\n", encoding="utf-8")
+    assert recipes.load("mine") == ['train.initial_weights="模型.ckpt"']
+
+
+@pytest.mark.parametrize(
+    "content", ["", "train:\n  # nothing\n", "- train\n", "train: [1", "train:\n  seed: 2026-01-01\n", b"\xff"]
+)
+def test_a_file_that_is_no_recipe_is_one_line(
+    content: str | bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    (tmp_path / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        recipes.load("mine")
+    one_line(caught, f"the recipe {tmp_path / 'mine.yaml'} cannot be read", "expected sections of values in YAML")
 
 
 @pytest.mark.parametrize(("arguments", "found"), [((), "no recipe is given"), (("week",), "there is no recipe week")])

@@ -133,6 +133,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, Any]]) -> None:
     change(folder, **OTHER)
     before = params.read()
+    handled = {"device_target", "workers", "threads", "kernels", "amp_level", "validation_images", "initial_weights"}
+    handled |= {"weight_init", "whitening", "identity_init"}
+    used = handled | SHARED | {field.name for field in fields(Recipe)}
+    assert used == params.Train.model_fields.keys(), "what is checked below"
     for section, values in OTHER.items():
         assert getattr(before, section).model_dump().keys() - values.keys() <= {"workers", "minimum_download_rate"}
     with pytest.raises(Reached):

@@ -190,7 +190,11 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "test classes unequal": (with_labels("test_batch.bin", 0, 0), ("has 3 test images of class airplane, expected 2",)),
     "wrong class names": (
         with_files(lambda content: content.update({"batches.meta.txt": b"airplane\ncar\n"})),
-        ("class names 'airplane car'", "expected 'airplane automobile bird"),
+        ("class names 'airplane, car'", "expected 'airplane, automobile, bird"),
+    ),
+    "class names that are not one on each line": (
+        with_files(lambda content: content.update({"batches.meta.txt": "traffic light\n\n车\n".encode()})),
+        ("class names 'traffic light, 车'",),
     ),
     "class names that are no text": (
         with_files(lambda content: content.update({"batches.meta.txt": bytes(range(256))})),

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 TINY: dict[str, dict[str, Any]] = {
     "data": {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20},
-    "model": {"image_height": 67, "image_width": 67, "dropout_rate": 0.0},
+    "model": {"name": "alexnet", "image_height": 67, "image_width": 67, "dropout_rate": 0.0},
     "train": {
         "epoch_size": 2,
         "batch_size": 20,

@@ -11,7 +11,7 @@ NAME = "demo"
 def main() -> None:
     """Run the recipe `demo`, print its result, and say what to type next."""
     experiment = experiments.run(NAME, recipes.load(NAME))
-    page = experiments.take_report(NAME)
+    page = experiments.take_report(experiment)
     python = Path(sys.executable)
     shown = str(python.relative_to(Path.cwd())) if python.is_relative_to(Path.cwd()) else "python"
     print(f"\n{experiments.summary(experiment, page)}\n")

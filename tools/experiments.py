@@ -29,6 +29,7 @@ class Experiment:
     """A finished experiment.
 
     name: its name in DVC.
+    reference: the git reference of its commit.
     train: the content of metrics/train.json.
     evaluation: the content of metrics/eval.json.
     timing: the content of metrics/timing.json.
@@ -36,6 +37,7 @@ class Experiment:
     """
 
     name: str
+    reference: str
     train: dict[str, Any]
     evaluation: dict[str, Any]
     timing: dict[str, Any]
@@ -50,9 +52,9 @@ class Experiment:
 def run(name: str, settings: Sequence[str]) -> Experiment:
     """Run the pipeline as an experiment, in a copy of the workspace.
 
-    The experiment starts from HEAD and the uncommitted changes. An experiment of the same name on HEAD is replaced once
-    this one succeeds. Until then it is called NAME.replaced, also if this process is killed. The output of the stages
-    goes to standard output.
+    The experiment starts from HEAD and the uncommitted changes of files that git tracks. An experiment of the same name
+    on HEAD is replaced once this one succeeds. Until then it is called NAME.replaced, also if this process is killed.
+    The output of the stages goes to standard output.
 
     Args:
         name: the name of the experiment.
@@ -60,11 +62,14 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
             last one is used.
 
     Raises:
-        InputError: there is no commit to start from, git does not know the author of a new commit, or a value is not
-            allowed.
+        InputError: there is no commit to start from, git does not know the author of a new commit, git does not track a
+            file of the code, or a value is not allowed.
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
+    if untracked := git("ls-files", "--others", "--exclude-standard", "--", paths.LIBRARY, "stages"):
+        file = untracked.splitlines()[0]
+        raise InputError(f"git does not track {file}, so an experiment would not have it: type `git add {file}` first")
     config = read_parameters(settings)  # before DVC starts, which takes a while
     if config.train.initial_weights:
         paths.initial_weights(config.train.initial_weights)
@@ -80,7 +85,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
             rename(replaced, reference)
     if code:
         sys.exit(code)
-    return read(name)
+    return read(name, reference)  # HEAD may be another commit by now
 
 
 def rename(old: str, new: str) -> None:
@@ -191,22 +196,28 @@ def output_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def read(name: str) -> Experiment:
-    """Return the results of an experiment on HEAD. Raises InputError when there is none with that name."""
+def read(name: str, reference: str | None = None) -> Experiment:
+    """Return the results of an experiment. Raises InputError when there is none with that name.
+
+    Args:
+        name: the name of the experiment.
+        reference: its git reference; None for the experiment of that name on HEAD.
+    """
+    reference = reference or reference_of(name)
     files = (paths.TRAIN_METRICS, paths.EVAL_METRICS, paths.TIMING, paths.DATA_REPORT)
-    texts = [git("show", f"{reference_of(name)}:./{file}") for file in files]
+    texts = [git("show", f"{reference}:./{file}") for file in files]
     if not all(texts):
         raise InputError(f"there is no experiment {name} with metrics on this commit; `make compare` lists them")
-    return Experiment(name, *map(json.loads, texts))
+    return Experiment(name, reference, *map(json.loads, texts))
 
 
-def take_report(name: str) -> Path:
-    """Copy the report of an experiment on HEAD from DVC's cache to report-NAME; return its page's absolute path."""
+def take_report(experiment: Experiment) -> Path:
+    """Copy the report of an experiment from DVC's cache to report-NAME; return its page's absolute path."""
     from dvc.api import DVCFileSystem
 
-    folder = Path(f"report-{name}")
+    folder = Path(f"report-{experiment.name}")
     with replacing(folder) as new:
-        DVCFileSystem(rev=git("rev-parse", reference_of(name))).get(str(paths.REPORT), str(new), recursive=True)
+        DVCFileSystem(rev=git("rev-parse", experiment.reference)).get(str(paths.REPORT), str(new), recursive=True)
     return (folder / "index.html").resolve()
 
 

@@ -245,6 +245,6 @@ def _check_counts(train_images: int, test_images: int, expected_train_images: in
 
 
 def _check_names(content: bytes) -> None:
-    names = tuple(content.decode("ascii", "replace").split())
+    names = tuple(filter(None, map(str.strip, content.decode("utf-8", "replace").splitlines())))
     if names != cifar10.CLASS_NAMES:
-        raise InputError(f"has the class names {' '.join(names)!r}, expected {' '.join(cifar10.CLASS_NAMES)!r}")
+        raise InputError(f"has the class names {', '.join(names)!r}, expected {', '.join(cifar10.CLASS_NAMES)!r}")

@@ -20,7 +20,7 @@ from mindspore.train.checkpoint_pb2 import Checkpoint
 from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
-from alexnet.model.registry import accepted, create, names, network_class
+from alexnet.model.registry import NO_SETTINGS, accepted, create, names, network_class
 from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import digest, replacing
 
@@ -50,9 +50,6 @@ _LIMITS = {
     "image_width": (1, 1024),
 }
 """The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
-
-_NO_SETTINGS = {"kernels", "seed", "weight_init"}
-"""Arguments of a network that are no settings of a trained one, so that a file cannot have them."""
 
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
@@ -243,7 +240,7 @@ def load_network(
     arguments = settings | accepted(name, {"dropout_rate": 0.0, "kernels": kernels})
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
-        if wrong := sorted(_NO_SETTINGS & settings.keys()):
+        if wrong := sorted(NO_SETTINGS & settings.keys()):
             raise TypeError(f"{wrong[0]} is no setting")
     except TypeError as error:
         raise InputError(f"{path} was written by another version of this network: {printable(str(error))}") from None

@@ -24,14 +24,17 @@ class Network(nn.Cell):
     - when the network is to be trained, `weight_init` and `seed` for the initial weights; so these need defaults.
 
     Args:
-        settings: the arguments that are needed to create the network again from a checkpoint, which stores them. Each
-            must be an int, a float, a bool or a str, and `num_classes` must be among them.
+        settings: the arguments that are needed to create the network again from a checkpoint, which stores them: all
+            that the constructor has, except for `dropout_rate`, `kernels`, `weight_init` and `seed`. Each must be an
+            int, a float, a bool or a str that is not empty, and `num_classes` must be among them.
         kernels: the library and the precision that compute the layers made by `kernels.convolution_block` and
             `kernels.dense`. A network may also use any other layer of MindSpore.
 
     Attributes:
         settings: the given settings, and `name`, the name of the module.
         num_classes: the number of outputs of the network.
+
+    Raises TypeError when a setting is of another type.
     """
 
     description: str = ""
@@ -49,6 +52,9 @@ class Network(nn.Cell):
 
     def __init__(self, settings: Mapping[str, Setting], kernels: Kernels = MINDSPORE) -> None:
         super().__init__()
+        for key, value in settings.items():
+            if not isinstance(value, Setting) or value == "":
+                raise TypeError(f"the setting {key} is {value!r}, expected a number, a bool or a text for a checkpoint")
         name = type(self).__module__.rpartition(".")[2]
         self.settings: dict[str, Setting] = {"name": name, **settings}
         self.num_classes = int(settings["num_classes"])

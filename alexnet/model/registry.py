@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from alexnet.model.network import Network
 
 
+NO_SETTINGS = frozenset({"dropout_rate", "kernels", "seed", "weight_init"})
+"""Arguments of a network that are not stored in its checkpoint."""
+
+
 def names() -> list[str]:
     """Return the names of the networks, which are the modules of `alexnet/model/networks`, in alphabetical order."""
     return sorted(module.name for module in pkgutil.iter_modules(networks.__path__))
@@ -47,6 +51,12 @@ def create(name: str, **arguments: Any) -> "Network":
             constructor does not have are ignored.
 
     Raises InputError when there is no such network, or it refuses a value, such as AlexNet too small an image size; and
-    TypeError when an argument that its constructor needs is missing.
+    TypeError when an argument that its constructor needs is missing, or one that it has is not among its settings.
     """
-    return network_class(name)(**accepted(name, arguments))
+    chosen = network_class(name)
+    network = chosen(**accepted(name, arguments))
+    # Without this check, a checkpoint could be read as a network with another value of the argument.
+    for key in inspect.signature(chosen).parameters.keys() & arguments.keys() - NO_SETTINGS:
+        if network.settings.get(key) != arguments[key]:
+            raise TypeError(f"network {name}: its constructor must give {key} to Network.__init__ among the settings")
+    return network

@@ -20,8 +20,9 @@ def make_optimizer(network: Network, recipe: Recipe) -> nn.Optimizer:
     """Return the optimizer for a recipe. Weights decay; biases and the parameters of batch normalisation do not."""
     trainable = network.trainable_params()
     decayed = [parameter for parameter in trainable if parameter.ndim > 1]
-    others = [parameter for parameter in trainable if parameter.ndim == 1]
-    groups = [{"params": decayed, "weight_decay": float(recipe.weight_decay)}, {"params": others}]
+    others = [parameter for parameter in trainable if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": float(recipe.weight_decay)}] if decayed else []
+    groups += [{"params": others}] if others else []  # MindSpore refuses an empty group
     rate, momentum, loss_scale = float(recipe.learning_rate), float(recipe.momentum), network.kernels.loss_scale
     # nn.Momentum has a parameter use_nesterov, but on the CPU it has no effect (MindSpore 2.8.0). nn.SGD is slower.
     if recipe.use_nesterov and recipe.momentum:
@@ -29,10 +30,14 @@ def make_optimizer(network: Network, recipe: Recipe) -> nn.Optimizer:
     return nn.Momentum(groups, rate, momentum, loss_scale=loss_scale)
 
 
+def _batch_norms(network: Network) -> list[nn.Cell]:
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return [cell for _, cell in network.cells_and_names() if isinstance(cell, norms)]
+
+
 def _learning_rate_factors(network: Network, recipe: Recipe, optimizer: nn.Optimizer) -> tuple[float, ...]:
     # Returns the factor of the learning rate for each parameter of the optimizer.
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    biases = {id(cell.beta) for _, cell in network.cells_and_names() if isinstance(cell, norms)}
+    biases = {id(norm.beta) for norm in _batch_norms(network)}
     factor = float(recipe.batch_norm_bias_lr_factor)
     if factor != 1 and not biases:
         raise InputError(
@@ -92,7 +97,8 @@ class Step:
         loss_scale = network.kernels.loss_scale
         self.optimizer = optimizer = make_optimizer(network, recipe)
         weights = dict(network.parameters_and_names())
-        self._statistics = {name: weight for name, weight in weights.items() if not weight.requires_grad}
+        running = {id(value) for norm in _batch_norms(network) for value in (norm.moving_mean, norm.moving_variance)}
+        self._statistics = {name: weight for name, weight in weights.items() if id(weight) in running}
         self._average = WeightAverage(weights, recipe.ema_decay) if recipe.ema_decay else None
         averages = self._average.values.values() if self._average else ()
         self.parameters: dict[str, ms.Parameter] = weights | {
