@@ -41,7 +41,7 @@ class AlexNet(Network):
         weight_init: how the weights are initialised, see `alexnet.model.initialization.initializers`. The model zoo's
             later version has the `default`.
         seed: the seed of the initial weights.
-        kernels: what computes the layers. It changes neither the parameters nor their initial values.
+        kernels: the library that runs the layers. It changes neither the parameters nor their initial values.
 
     Raises InputError when the image size is below MINIMUM_SIZE.
     """
@@ -105,7 +105,7 @@ class AlexNet(Network):
         self.fc3 = kernels.dense(HIDDEN_UNITS, num_classes, relu=False, **initial)
 
     def construct(self, images: ms.Tensor, keep: ms.Tensor | None = None) -> ms.Tensor:
-        """Return logits, float32 of shape (N, num_classes).
+        """Return logits of shape (N, num_classes): float32, or float16 with MindSpore's kernels at O2.
 
         Args:
             images: uint8 of shape (N, 3, 32, 32).
