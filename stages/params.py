@@ -17,9 +17,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
-from alexnet.cifar10 import NUM_CLASSES, TRAIN_FILES
+from alexnet.cifar10 import HEIGHT, NUM_CLASSES, TRAIN_FILES
 from alexnet.model import registry
 from alexnet.runtime import choices
+from alexnet.runtime.choices import LARGEST_IMAGE, MOST_CLASSES
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
 from alexnet.training.batches import Flip, PaddingMode
@@ -29,7 +30,7 @@ PATH = Path("params.yaml")
 MOST_CHARACTERS = 100_000
 """How long params.yaml may be. The parser takes seconds for one of a megabyte."""
 MOST_LEVELS = 20
-"""How many lists and mappings may stand one in another: the parser takes minutes for thousands."""
+"""How deep lists and mappings may be nested: the parser takes minutes for thousands of levels."""
 MOST_PROBLEMS = 20
 """How many wrong keys and values are reported at once."""
 
@@ -50,7 +51,7 @@ def _image_count(least: int) -> Any:
 
 AmpLevel = Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
 DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
-ImageSize = Annotated[int, _allowed("a whole number of pixels from 1 to 1024", ge=1, le=1024)]
+ImageSize = Annotated[int, _allowed(f"a whole number of pixels from 1 to {LARGEST_IMAGE}", ge=1, le=LARGEST_IMAGE)]
 Kernels = Annotated[choices.ChosenKernels, _one_of(choices.ChosenKernels)]
 Positive = Annotated[int, _allowed("a whole number from 1 to 10^9", ge=1, le=10**9)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
@@ -80,7 +81,9 @@ class Model(_Section):
     """The network: its name, its number of outputs, its image size, dropout and batch normalisation."""
 
     name: Annotated[str, _allowed(" or ".join(registry.names()), pattern=f"^({'|'.join(registry.names())})$")]
-    num_classes: Annotated[int, _allowed(f"a whole number from {NUM_CLASSES} to 1000", ge=NUM_CLASSES, le=1000)]
+    num_classes: Annotated[
+        int, _allowed(f"a whole number from {NUM_CLASSES} to {MOST_CLASSES}", ge=NUM_CLASSES, le=MOST_CLASSES)
+    ]
     image_height: ImageSize
     image_width: ImageSize
     dropout_rate: Share
@@ -101,10 +104,10 @@ class Train(_Section):
     validation_images: Annotated[
         int, _allowed(f"a multiple of {NUM_CLASSES} of at least 0", ge=0, multiple_of=NUM_CLASSES)
     ]
-    crop_padding: Annotated[int, _allowed("a whole number of pixels from 0 to 16", ge=0, le=16)]
+    crop_padding: Annotated[int, _allowed(f"a whole number of pixels from 0 to {HEIGHT // 2}", ge=0, le=HEIGHT // 2)]
     crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
-    cutout_size: Annotated[int, _allowed("a whole number of pixels from 0 to 32", ge=0, le=32)]
+    cutout_size: Annotated[int, _allowed(f"a whole number of pixels from 0 to {HEIGHT}", ge=0, le=HEIGHT)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     whitening: Switch
     identity_init: Switch
@@ -206,7 +209,7 @@ def _check_size(text: str, yaml: YAML) -> None:
     for event in yaml.parse(text):
         levels += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if levels > MOST_LEVELS:
-            raise InputError(f"{PATH} has more than {MOST_LEVELS} lists and mappings one in another")
+            raise InputError(f"{PATH} has lists and mappings nested more than {MOST_LEVELS} levels deep")
         if isinstance(event, CollectionStartEvent):
             single.discard(event.anchor)  # a name may be given again
         elif isinstance(event, ScalarEvent):

@@ -21,6 +21,7 @@ from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
 from alexnet.model.registry import NO_SETTINGS, accepted, create, names, network_class
+from alexnet.runtime.choices import LARGEST_IMAGE, MOST_CLASSES
 from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import digest, replacing
 
@@ -45,9 +46,9 @@ DIGEST = "digest.sha256"
 """The name, in our checkpoints, of the SHA-256 of all other values: uint8 of shape (32,)."""
 
 _LIMITS = {
-    "num_classes": (NUM_CLASSES, 1000),
-    "image_height": (1, 1024),
-    "image_width": (1, 1024),
+    "num_classes": (NUM_CLASSES, MOST_CLASSES),
+    "image_height": (1, LARGEST_IMAGE),
+    "image_width": (1, LARGEST_IMAGE),
 }
 """The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
 

@@ -1,6 +1,12 @@
-"""The values that some parameters can have. This module imports nothing slow, so that the schema can use it."""
+"""The values and limits of some parameters. This module imports nothing slow, so that the schema can use it."""
 
 from typing import Literal, get_args
+
+LARGEST_IMAGE = 1024
+"""The largest height and width in pixels to which a network may resize images."""
+
+MOST_CLASSES = 1000
+"""The largest number of outputs that a network may have."""
 
 Target = Literal["Ascend", "GPU", "CPU"]
 """MindSpore's device targets."""
