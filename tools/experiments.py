@@ -67,7 +67,8 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
-    if untracked := git("ls-files", "--others", "--exclude-standard", "--", paths.LIBRARY, "stages"):
+    code_files = (f"{paths.LIBRARY}/*.py", "stages/*.py")  # also in their subfolders
+    if untracked := git("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *code_files):
         file = untracked.splitlines()[0]
         raise InputError(f"git does not track {file}, so an experiment would not have it: type `git add {file}` first")
     config = read_parameters(settings)  # before DVC starts, which takes a while
