@@ -28,20 +28,23 @@ The path below it is: the first two digits of the commit they start from, its ot
 class Experiment:
     """A finished experiment.
 
-    name: its name in DVC.
-    reference: the git reference of its commit.
+    reference: the git reference of its commit, which ends in its name.
     train: the content of metrics/train.json.
     evaluation: the content of metrics/eval.json.
     timing: the content of metrics/timing.json.
     data: the content of metrics/data.json.
     """
 
-    name: str
     reference: str
     train: dict[str, Any]
     evaluation: dict[str, Any]
     timing: dict[str, Any]
     data: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its name in DVC."""
+        return self.reference.rpartition("/")[2]
 
     @property
     def minutes(self) -> float:
@@ -86,7 +89,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
             rename(replaced, reference)
     if code:
         sys.exit(code)
-    return read(name, reference)  # HEAD may be another commit by now
+    return read(reference)  # HEAD may be another commit by now
 
 
 def rename(old: str, new: str) -> None:
@@ -197,19 +200,14 @@ def output_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def read(name: str, reference: str | None = None) -> Experiment:
-    """Return the results of an experiment. Raises InputError when there is none with that name.
-
-    Args:
-        name: the name of the experiment.
-        reference: its git reference; None for the experiment of that name on HEAD.
-    """
-    reference = reference or reference_of(name)
+def read(reference: str) -> Experiment:
+    """Return the results of the experiment with this git reference. Raises InputError when there is none."""
     files = (paths.TRAIN_METRICS, paths.EVAL_METRICS, paths.TIMING, paths.DATA_REPORT)
     texts = [git("show", f"{reference}:./{file}") for file in files]
     if not all(texts):
+        name = reference.rpartition("/")[2]
         raise InputError(f"there is no experiment {name} with metrics on this commit; `make compare` lists them")
-    return Experiment(name, reference, *map(json.loads, texts))
+    return Experiment(reference, *map(json.loads, texts))
 
 
 def take_report(experiment: Experiment) -> Path:

@@ -31,8 +31,10 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
     with experiments.output_to_stderr():
         for seed in dict.fromkeys(seeds):
             name, seed_settings = experiment_name(recipe, seed), [*settings, f"train.seed={seed}"]
-            current = experiments.is_current(name, seed_settings)
-            finished[seed] = experiments.read(name) if current else experiments.run(name, seed_settings)
+            if experiments.is_current(name, seed_settings):
+                finished[seed] = experiments.read(experiments.reference_of(name))
+            else:
+                finished[seed] = experiments.run(name, seed_settings)
     values = {name: [metric(finished[seed]) for seed in finished] for name, metric in METRICS.items()}
     print(render(recipe, list(finished), values, format))
 

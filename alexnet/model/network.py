@@ -54,7 +54,7 @@ class Network(nn.Cell):
         super().__init__()
         for key, value in settings.items():
             if not isinstance(value, Setting) or value == "":
-                raise TypeError(f"the setting {key} is {value!r}, expected a number, a bool or a text for a checkpoint")
+                raise TypeError(f"the setting {key} is {value!r}, expected an int, a float, a bool or some text")
         name = type(self).__module__.rpartition(".")[2]
         self.settings: dict[str, Setting] = {"name": name, **settings}
         self.num_classes = int(settings["num_classes"])
