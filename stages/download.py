@@ -7,7 +7,7 @@ from stages import params, paths
 def main() -> None:
     config = params.read()
     data = config.data
-    if config.train.initial_weights:  # a wrong path is told before the download, not after it
+    if config.train.initial_weights:  # a wrong path is reported before the download, not after it
         paths.initial_weights(config.train.initial_weights)
     download(
         data.urls,

@@ -260,7 +260,7 @@ def test_a_checkpoint_of_ours_without_its_digest_is_refused(tmp_path: Path) -> N
 
 
 def test_a_checkpoint_of_the_zoo_loads(network: Any, tmp_path: Path) -> None:
-    """The convolutions of the 2020 version have no biases. A checkpoint of a training has the optimizer's state."""
+    """The zoo's convolutions have no biases. A checkpoint of a training has the optimizer's state."""
     before = of(network)
     other = {
         name: value + 1 for name, value in before.items() if not (name.startswith("conv") and name.endswith("bias"))

@@ -241,3 +241,12 @@ def test_he_initialisation() -> None:
         else:
             assert value.std() == pytest.approx(np.sqrt(2 / value[0].size), rel=0.03), name
             assert abs(value.mean()) < 0.05 * value.std()
+
+
+def test_truncated_normal_initialisation() -> None:
+    sigma = 0.8796 * 0.02  # a normal distribution that is cut off at two standard deviations has 0.8796 of them
+    for name, value in values(AlexNet(10, 67, 67, 0, weight_init="TruncatedNormal", seed=1)).items():
+        assert 0 < np.abs(value).max() <= 0.04, name
+        if value.size > 10_000:
+            assert value.std() == pytest.approx(sigma, rel=0.03), name
+            assert abs(value.mean()) < 0.05 * value.std()

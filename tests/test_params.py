@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         ("train", "cutout_size", value, "a whole number of pixels from 0 to 32")
         for value in (-1, 33, 12.0, "12", None, True)
     ),
-    *(("train", "weight_init", value, "default or HeNormal") for value in ("he", True, None)),
+    *(("train", "weight_init", value, "default, HeNormal or TruncatedNormal") for value in ("he", True, None)),
     *(("train", "initial_weights", value, "the path of a checkpoint, or null") for value in ("", 1, True, ["a.ckpt"])),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
     *(
@@ -142,7 +142,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "crop_padding_mode", "constant"),
     ("train", "flip", "alternating"),
     ("train", "cutout_size", 32),
-    ("train", "weight_init", "HeNormal"),
+    ("train", "weight_init", "TruncatedNormal"),
     ("train", "lr_schedule", "cosine"),
     ("train", "weight_decay", 0.0005),
     ("train", "batch_norm_bias_lr_factor", 64),

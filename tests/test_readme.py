@@ -155,12 +155,15 @@ def test_the_values_beside_the_zoos_are_those_of_the_recipes(document: Path, mir
             f"{model['dropout_rate']:g}",
             str(train["crop_padding"]),
             str(train["cutout_size"]) if train["cutout_size"] else "",
-            "MindSpore" if train["weight_init"] == "default" else "He",
+            "He" if train["weight_init"] == "HeNormal" else "",
         ]
         cells = [row[column] for row in rows[start + 2 : start + 2 + len(expected)]]
         assert all(value in cell for value, cell in zip(expected, cells, strict=True)), cells
         assert f"{train['weight_decay']:g}" in cells[4]
         assert border in cells[7]
+        assert (train["lr_schedule"] == "step") == ("tenth" in cells[3] or "十分之一" in cells[3])
+        normal = "truncated normal" in cells[9] or "截断正态" in cells[9]
+        assert (train["weight_init"] == "TruncatedNormal") == normal
         assert train["whitening"] == ("whiten" in cells[9] or "白化" in cells[9])
         assert train["identity_init"] == ("identity" in cells[9] or "恒等" in cells[9])
         factor = train["batch_norm_bias_lr_factor"]

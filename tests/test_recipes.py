@@ -63,12 +63,12 @@ def test_the_zoos_recipe_is_the_one_that_the_zoo_publishes(folder: Path) -> None
     assert (train.epoch_size, train.batch_size) == (30, 32)
     steps = 50_000 // train.batch_size
     assert steps == 1562
-    assert (train.learning_rate, train.lr_schedule, train.warmup_ratio) == (0.002, "constant", 0)
+    assert (train.learning_rate, train.lr_schedule, train.warmup_ratio) == (0.002, "step", 0)
     assert (train.momentum, train.use_nesterov) == (0.9, False)
     assert (model.dropout_rate, model.batch_norm) == (0, False)
     assert (train.crop_padding, train.crop_padding_mode) == (4, "constant")
     assert (train.flip, train.cutout_size) == ("random", 0)
-    assert (train.weight_init, train.whitening, train.identity_init) == ("default", False, False)
+    assert (train.weight_init, train.whitening, train.identity_init) == ("TruncatedNormal", False, False)
     assert not any((train.weight_decay, train.label_smoothing, train.ema_decay))
     assert train.batch_norm_bias_lr_factor == 1
     images = train.epoch_size * steps * train.batch_size

@@ -1,8 +1,9 @@
 """AlexNet's layers in numbers: their kernels, their sizes, and the cost of training them.
 
 Sources: A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet Classification with Deep Convolutional Neural
-Networks", NIPS 2012, sections 3.4 and 3.5; and the model zoo's alexnet.py, which has one group of kernels and no local
-response normalisation: https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet
+Networks", NIPS 2012, sections 3.4 and 3.5; and the model zoo's alexnet.py of 2020, which has one group of kernels and
+no local response normalisation:
+https://github.com/mindspore-ai/mindspore/blob/1546d80/model_zoo/official/cv/alexnet/src/alexnet.py
 """
 
 from typing import Literal, NamedTuple

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import mindspore as ms
 import numpy as np
 from mindspore import nn
-from mindspore.common.initializer import HeNormal
+from mindspore.common.initializer import HeNormal, TruncatedNormal
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.runtime.choices import WeightInit
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WHITENING_EPSILON = 5e-4
 """What is added to a variance before it is inverted, as in airbench (K. Jordan, arXiv 2404.00498)."""
 
+TRUNCATED_NORMAL_SIGMA = 0.02
+"""The standard deviation of the normal distribution that `TruncatedNormal` cuts off."""
+
 
 def initializers(weight_init: WeightInit) -> dict[str, Any]:
     """Return `weight_init` and `bias_init` of `nn.Conv2d` and `nn.Dense`, or nothing for MindSpore's own.
@@ -25,9 +28,20 @@ def initializers(weight_init: WeightInit) -> dict[str, Any]:
 
     Args:
         weight_init: `default` initialises as MindSpore's layers do, `HeNormal` as in K. He et al., arXiv 1502.01852,
-            section 2.2, for layers that a ReLU follows, with biases of 0.
+            section 2.2, for layers that a ReLU follows, with biases of 0. `TruncatedNormal` draws weights and biases
+            from a normal distribution with a standard deviation of 0.02, cut off at two standard deviations, as the
+            model zoo did in 2020:
+            https://github.com/mindspore-ai/mindspore/blob/1546d80/model_zoo/official/cv/alexnet/src/alexnet.py
     """
-    return {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"} if weight_init == "HeNormal" else {}
+    match weight_init:
+        case "default":
+            return {}
+        case "HeNormal":
+            return {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"}
+        case "TruncatedNormal":
+            bound = 2 * TRUNCATED_NORMAL_SIGMA  # not in standard deviations, as MindSpore's own default of 2 would be
+            initializer = TruncatedNormal(TRUNCATED_NORMAL_SIGMA, a=-bound, b=bound)
+            return {"weight_init": initializer, "bias_init": initializer}
 
 
 def begin_with_identity(network: "Network") -> None:
@@ -54,8 +68,9 @@ def begin_with_identity(network: "Network") -> None:
 def whiten(network: "Network", images: np.ndarray) -> None:
     """Set the weights of a network's first convolution to filters that whiten these images.
 
-    Random filters of an enlarged image mostly compute the same, because neighbouring pixels are much alike. With these
-    filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2, where they are frozen).
+    On an enlarged image, random filters mostly compute the same as each other, because neighbouring pixels are much
+    alike. With these filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2, where
+    they are frozen).
 
     Args:
         network: the network.

@@ -42,7 +42,8 @@ DARK = Theme("#14171b", "#e6e9ec", "#9ba5b0", "#2e353d", "#6cabf2", "#f0955c")
 
 DPI = 200
 MEANS = 50
-"""The most points of a curve's bold line. A curve without more points has markers, so that a single one is visible."""
+"""The most points of a curve's bold line. A curve with at most this many points has markers, so that a single one is
+visible."""
 PAIRS_PER_ROW = 6
 FILTERS_PER_ROW = 16
 FILTER_SCALE = 7

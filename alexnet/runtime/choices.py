@@ -27,5 +27,5 @@ KernelLibrary = Literal["onednn", "mindspore"]
 
 ChosenKernels = Literal["auto", KernelLibrary]
 
-WeightInit = Literal["default", "HeNormal"]
-"""How weights are initialised: as in MindSpore's layers, or as in K. He et al., arXiv 1502.01852, section 2.2."""
+WeightInit = Literal["default", "HeNormal", "TruncatedNormal"]
+"""How weights are initialised, see `alexnet.model.initialization.initializers`."""

@@ -20,8 +20,8 @@ class History:
     accuracy: the accuracy on the global batch, before the step's update.
     learning_rate: the learning rate of the step's update.
     seconds: how long the step took, including the wait for its batch.
-    save_seconds: how long it took to save the state after the step; 0 where none was saved, and where
-        the training resumed from it.
+    save_seconds: how long it took to save the state after the step; 0 if none was saved, or if the training resumed
+        from that state, which cannot contain the time of its own saving.
     validation_loss: the mean cross entropy after the epoch in nats; NaN without validation images.
     validation_accuracy: the accuracy after the epoch; NaN without validation images.
 

@@ -10,8 +10,8 @@ Schedule = Literal["constant", "step", "cosine"]
 DECAY_AT, DECAY_FACTOR = 0.8, 0.1
 """The schedule `step` multiplies the rate by DECAY_FACTOR after the share DECAY_AT of all steps.
 
-Source: CIFAR-10 in generator_lr.py of the model zoo's later version,
-https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+Source: generator_lr.py of the model zoo,
+https://github.com/mindspore-ai/mindspore/blob/7bb7328/model_zoo/official/cv/alexnet/src/generator_lr.py"""
 
 
 def learning_rates(schedule: Schedule, peak: float, steps: int, warmup_ratio: float) -> np.ndarray:

@@ -38,8 +38,7 @@ class AlexNet(Network):
         batch_norm: whether to normalise the output of each convolution over the batch (S. Ioffe, C. Szegedy, arXiv
             1502.03167), with parameters from bn1.gamma to bn5.moving_variance. The convolutions have no biases then,
             because normalisation would cancel them.
-        weight_init: how the weights are initialised, see `alexnet.model.initialization.initializers`. The model zoo's
-            later version has the `default`.
+        weight_init: how the weights are initialised, see `alexnet.model.initialization.initializers`.
         seed: the seed of the initial weights.
         kernels: the library that runs the layers. It changes neither the parameters nor their initial values.
 
@@ -48,7 +47,7 @@ class AlexNet(Network):
 
     description = "A convolutional network after Krizhevsky, Sutskever and Hinton (2012)."
     dropout_shape = (DROPOUT_LAYERS, HIDDEN_UNITS)
-    # The model zoo's 2020 version has no biases in its convolutions.
+    # The model zoo's network has no biases in its convolutions.
     optional_parameters = frozenset(f"conv{number}.bias" for number in range(1, len(CONVOLUTIONS) + 1))
     output_parameters = frozenset({"fc3.weight", "fc3.bias"})
 
