@@ -1,6 +1,7 @@
 import json
 import os
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -18,13 +19,28 @@ def test_this_machine_has_a_cpu() -> None:
     assert "CPU" in device.available()
 
 
+def raises_without_gpu(target: str) -> int:
+    if target == "GPU":
+        raise RuntimeError("no GPU")
+    return 1
+
+
+@pytest.mark.parametrize("count", [lambda target: int(target != "GPU"), raises_without_gpu])
+def test_libraries_without_a_device_are_not_enough(
+    count: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ms.hal, "is_available", lambda _: True)
+    monkeypatch.setattr(ms.hal, "device_count", count)
+    assert device.available() == ["Ascend", "CPU"]
+
+
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
 def test_a_missing_device_is_refused(target: str) -> None:
     if target in device.available():
         pytest.skip(f"this machine has {target}")
     with pytest.raises(InputError) as caught:
         device.select(target)
-    one_line(caught, f"device_target is {target}", f"MindSpore finds only {', '.join(device.available())}", "GLOG_v=2")
+    one_line(caught, f"device_target is {target}", f"MindSpore finds only {', '.join(device.available())}", "GLOG_v=1")
 
 
 @pytest.mark.parametrize("target", ["GPU", "Ascend"])
@@ -32,9 +48,16 @@ def test_nothing_is_computed_where_workers_must_join_first(target: str, monkeypa
     targets: list[str] = []
     monkeypatch.setattr(device, "available", lambda: [target, "CPU"])
     monkeypatch.setattr(ms, "set_device", targets.append)
+    rounding: list[tuple[str, bool]] = []
+    for name, module, function in (
+        ("GPU", ms.device_context.gpu.op_precision, "conv_allow_tf32"),
+        ("Ascend", ms.device_context.ascend.op_precision, "conv_allow_hf32"),
+    ):
+        monkeypatch.setattr(module, function, lambda value, name=name: rounding.append((name, value)))
     monkeypatch.setattr(ms.ops, "matmul", None)
     assert device.select("auto", 1000) == (target, None), "threads are those of the CPU"
     assert targets == [target]
+    assert rounding == [(target, False)], "O0 is float32"
 
 
 SELECT = """
@@ -68,6 +91,30 @@ def test_auto_takes_the_first_device_and_every_core(run: Run) -> None:
 
 def test_one_thread_can_be_chosen(run: Run) -> None:
     assert select_in_a_process(run, "CPU", 1) == ["CPU", 1]
+
+
+def test_the_first_kernel_runs_on_as_many_cores_as_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MindSpore computes with so many threads from then on."""
+    cores: list[int] = []
+    matmul = ms.ops.matmul
+
+    def watched(*arguments: Any) -> Any:
+        cores.append(len(os.sched_getaffinity(0)))
+        return matmul(*arguments)
+
+    monkeypatch.setattr(ms.ops, "matmul", watched)
+    device.select("CPU", 1)
+    assert cores == [1]
+    assert len(os.sched_getaffinity(0)) == CORES
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)))
+    started: list[int] = []
+    monkeypatch.setattr(device, "_start_threads", started.append)
+    assert device.select("CPU", "auto", workers=2) == ("CPU", 2)
+    assert device.select("CPU", "auto", workers=9) == ("CPU", 1)
+    assert started == [2, 1]
 
 
 def test_more_threads_than_cores_are_refused(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Choosing the device that computes, and the number of threads on the CPU."""
 
 import os
+from contextlib import suppress
 
 import mindspore as ms
 
@@ -12,11 +13,9 @@ def available() -> list[str]:
     """Return the device targets that the installed MindSpore supports and this machine has."""
     targets: list[str] = []
     for target in TARGETS:
-        try:
-            if ms.hal.is_available(target):
+        with suppress(RuntimeError):  # the libraries are there, but they find no device
+            if ms.hal.is_available(target) and ms.hal.device_count(target):
                 targets.append(target)
-        except ValueError:  # the installed MindSpore was built without it
-            pass
     return targets
 
 
@@ -37,9 +36,14 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
     if target not in targets:
         raise InputError(
             f"device_target is {device_target}, but MindSpore finds only {', '.join(targets)} here: set it to that, or "
-            "to auto; GLOG_v=2 in the environment shows why"
+            "to auto; GLOG_v=1 in the environment shows why"
         )
     ms.set_device(target)
+    # By default, these devices may round the inputs of convolutions in float32 to 10 bits of precision.
+    if target == "GPU":
+        ms.device_context.gpu.op_precision.conv_allow_tf32(False)
+    if target == "Ascend":
+        ms.device_context.ascend.op_precision.conv_allow_hf32(False)
     if target != "CPU":
         return target, None
     count = _threads(threads, workers)
