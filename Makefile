@@ -4,19 +4,26 @@
 # make repro                    run the pipeline as params.yaml says: on CIFAR-10 by default
 # make recipe NAME=five-minutes run one of recipes/ as an experiment
 # make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown
-#                               run a recipe once for each seed, and print means and standard deviations; both take
-#                               SET="data.urls=[/path/to/archive.tar.gz] data.md5=null", values without spaces
+#                               run a recipe once for each seed, and print means and standard deviations; like
+#                               recipe, it takes SET="data.urls=[/path/to/archive.tar.gz] data.md5=null", in which
+#                               a value must not contain spaces
 # make compare                  print the table of experiments; with ALL=1, those of older commits too;
 #                               with NAME="hour zoo", only these; with FIGURE=accuracy.svg, draw accuracy against cost
 # make test                     run the linter, the type checker and the tests
 # make fuzz MINUTES=20          test damaged inputs for 20 minutes, and print a table
-# make chaos KILLS=100          stop the pipeline 100 times, on a tiny problem, check that it recovers, and print a
-#                               table; SEED=1 stops it at the same moments again
+# make chaos KILLS=100          stop the pipeline about 100 times, on a tiny problem, check that it recovers, and
+#                               print a table; SEED=1 repeats the same choices of signals and moments
 # make bench                    measure how fast this machine is
 # make lock                     compile requirements*.txt from versions.txt and requirements*.in
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3
-FORMAT ?= text
+# These come from the command line only. The environment may have variables of the same names for other purposes.
+NAME =
+SEEDS =
+SET =
+ALL =
+FIGURE =
+FORMAT = text
 SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
 # When `python -m venv` fails, it leaves a part of .venv, which must not count as made.

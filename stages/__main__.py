@@ -91,6 +91,7 @@ def run(stage: Callable[[], None], request: StopRequest | None = None) -> None:
     handler = logging.StreamHandler(sys.stdout)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger(paths.LIBRARY).setLevel(logging.INFO)
+    logging.raiseExceptions = False  # if nobody reads standard output any more, the stage goes on without a log
     # Its warning of a malformed header has the URL, with any password in it, and text from the server.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     interruptions = request.raising() if request else nullcontext()

@@ -248,6 +248,7 @@ def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], overrid
         name = f"{PATH}: {section}"
     else:
         name = str(PATH)
+    name = masked(name)  # a wrong key may be a URL in the wrong place
     problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     allowed = _fields(section) if key else Params.model_fields  # in the place of the wrong key or value
     if error["type"] in ("extra_forbidden", "invalid_key"):

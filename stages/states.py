@@ -33,15 +33,16 @@ def main(flags: argparse.Namespace) -> None:
     kinds = dict.fromkeys(logs, "workers' logs") | dict.fromkeys(copies, "temporary experiment")
     kinds |= dict.fromkeys(locks, "lock file")
     for path in (*states, *logs, *copies, *locks):
-        size = tqdm.format_sizeof(_bytes(path), "B")
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-        what = _describe(path) if path in states else kinds[path]
-        with _locked(path) if path in (*states, *locks) else nullcontext(_has_process(path)) as used:
-            print(f"{size:>6}  {when}  {path}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
-            if flags.clear and not used:
-                if path not in locks:
-                    shutil.rmtree(path)
-                path.with_suffix(".lock").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # a training may remove it in the meantime
+            size = tqdm.format_sizeof(_bytes(path), "B")
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+            what = _describe(path) if path in states else kinds[path]
+            with _locked(path) if path in (*states, *locks) else nullcontext(_has_process(path)) as used:
+                print(f"{size:>6}  {when}  {path}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
+                if flags.clear and not used:
+                    if path not in locks:
+                        shutil.rmtree(path)
+                    path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _bytes(path: Path) -> int:

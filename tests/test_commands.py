@@ -17,9 +17,9 @@ from alexnet.runtime import device
 from alexnet.runtime.processes import alive
 from stages import evaluate as evaluate_stage
 from stages.__main__ import STAGES, TOOLS, description, parse
-from tests import archives
+from tests import archives, workspaces
 from tests.conftest import Run
-from tests.workspaces import change, start, wait_until
+from tests.workspaces import ROOT, change, start, wait_until
 
 
 def files_of(workspace: Path) -> set[str]:
@@ -280,6 +280,13 @@ def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, s
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (code, "ERROR: interrupted\n")
     assert files_of(small) == before
+
+
+def test_output_that_cannot_be_written_is_one_line(small: Path, checkpoint: Path) -> None:
+    put_test_images(small / "data" / "cifar-10-verify-bin")
+    for command in ("stages evaluate", f"alexnet predict --json {ROOT}/docs/report.png"):
+        output = workspaces.run(small, "sh", "-c", f"python -m {command} > /dev/full", code=1)
+        assert output == "ERROR: No space left on device\n"
 
 
 def test_a_signal_in_the_middle_of_writing_leaves_nothing(small: Path, checkpoint: Path) -> None:

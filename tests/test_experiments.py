@@ -14,7 +14,7 @@ import yaml
 
 from tests import workspaces
 from tests.workspaces import environment, run
-from tools import compare, figure, seeds
+from tools import compare, experiments, figure, seeds
 
 TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
@@ -96,6 +96,7 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
             "ERROR: trian.seed=3 is not a setting, expected SECTION.KEY=VALUE with a section of data",
         ),
         ("train.seed", "ERROR: train.seed is not a setting, expected SECTION.KEY=VALUE"),
+        ("https://me:hush@host/a.tar.gz]", "ERROR: https://***@host/a.tar.gz] is not a setting"),
         ("train.initial_weights=none.ckpt", "ERROR: train.initial_weights is none.ckpt, but there is no file "),
     ],
 )
@@ -200,6 +201,15 @@ def test_seeds(project: Path) -> None:
     output = run(project, *command, "markdown")
     assert "Running stage" not in output, "both have been run"
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
+    one_more = ("text", "-S", "train.learning_rate=0.02")
+    output = run(project, *command, *one_more)
+    assert output.count("Running stage 'train'") == 2, "the learning rate is another one"
+    code = project / "alexnet" / "training" / "schedule.py"
+    before = code.read_text(encoding="utf-8")
+    code.write_text(f"{before}# a change\n", encoding="utf-8")
+    output = run(project, *command, *one_more)
+    code.write_text(before, encoding="utf-8")
+    assert output.count("Running stage 'train'") == 2, "the code is another one"
     output = run(project, *command, "text", "-S", "data.urls=[a", code=2)
     assert (
         output == "ERROR: data.urls is '[a', expected a list of http(s):// or file:// addresses, paths or the word "
@@ -257,6 +267,21 @@ def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Pa
     assert measured(project, "kept")["train"]["epochs"] == 2
     names = run(project, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").split()
     assert [name for name in names if name.startswith("kept")] == ["kept"]
+
+
+def test_a_result_is_not_lost_when_git_cannot_rename_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    old, new = "refs/exps/00/11/mine", "refs/exps/00/11/mine.replaced"
+    run(project, "git", "update-ref", old, "HEAD")
+    lock = project / ".git" / f"{new}.lock"  # as a git that was killed leaves it
+    lock.touch()
+    experiments.rename(old, new)
+    assert experiments.git("rev-parse", "--verify", old)
+    lock.unlink()
+    experiments.rename(old, new)
+    assert not experiments.git("rev-parse", "--verify", old)
+    assert experiments.git("rev-parse", "--verify", new)
+    run(project, "git", "update-ref", "-d", new)
 
 
 def test_a_commit_during_an_experiment_does_not_hide_its_result(project: Path) -> None:

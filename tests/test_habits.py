@@ -76,6 +76,31 @@ def test_the_makefiles_targets_pass_on_their_variables() -> None:
     assert words("compare", "NAME=hour zoo", "FIGURE=a.svg") == "python -m tools compare --figure 'a.svg' hour zoo"
 
 
+def test_variables_of_the_environment_are_not_those_of_the_makefile(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NAME", "SEEDS", "SET", "ALL", "FIGURE", "FORMAT"):
+        monkeypatch.setenv(name, "mine")
+    assert words("compare") == "python -m tools compare"
+    assert words("recipe") == "python -m tools recipe ''"
+    assert words("seeds") == "python -m tools seeds '' --format 'text' --seeds"
+
+
+def test_the_long_tests_get_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MINUTES", "KILLS", "SEED"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    program = tmp_path / ".venv" / "bin" / "pytest"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "MINUTES=$MINUTES KILLS=$KILLS SEED=$SEED"\n', encoding="utf-8")
+    program.chmod(0o755)
+    for arguments, expected in (
+        (("fuzz",), "MINUTES=20 KILLS= SEED="),
+        (("fuzz", "MINUTES=3"), "MINUTES=3 KILLS= SEED="),
+        (("chaos",), "MINUTES= KILLS=100 SEED="),
+        (("chaos", "KILLS=7", "SEED=5"), "MINUTES= KILLS=7 SEED=5"),
+    ):
+        assert run(tmp_path, "make", "--silent", "--old-file=.venv/dev.stamp", *arguments) == f"{expected}\n"
+
+
 @pytest.mark.parametrize("uv", [True, False])
 def test_setup_makes_only_the_virtual_environment(uv: bool, tmp_path: Path) -> None:
     """Python, pip and uv are replaced by scripts that record how they were called."""

@@ -20,6 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from alexnet.runtime.processes import alive
+from alexnet.training.state import States, remove_recorded
 from stages import train
 from stages.states import _describe as describe
 from stages.states import main
@@ -159,6 +160,26 @@ def test_a_signal_saves_the_state(workspace: Path, whole: str) -> None:
     assert outputs(workspace) == whole
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_stops_at_once(number: signal.Signals, code: int, workspace: Path) -> None:
+    process = start(workspace, *TRAIN, pause=600)
+    wait_for(process, "training on CPU")
+    process.send_signal(number)
+    wait_for(process, "stopping after this step")
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert states(workspace) == []
+    assert no_outputs(workspace)
+
+
+def test_a_training_goes_on_when_nobody_reads_its_output(workspace: Path, whole: str) -> None:
+    output = run(workspace, "sh", "-c", "python -m stages train | head -n 1")
+    (line,) = output.splitlines()
+    assert line.startswith("training on CPU")
+    assert outputs(workspace) == whole
+
+
 def test_a_closed_terminal_saves_the_state(workspace: Path, whole: str) -> None:
     change(workspace, run={"save_checkpoint_steps": "epoch"})
     terminal, end = os.openpty()
@@ -257,6 +278,17 @@ def test_state_is_kept_and_shown_and_cleared(kept: Path, tmp_path: Path) -> None
     assert "removed" in run(workspace, "python", "-m", "stages", "states", "--clear")
     assert states(workspace) == []
     assert run(workspace, "python", "-m", "stages", "states") == ""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_states_of_a_recorded_result_are_removed_unless_they_are_to_be_kept(keep: bool, tmp_path: Path) -> None:
+    states_of_one = States(tmp_path, {"seed": 1}, 1)
+    with states_of_one.locked():
+        states_of_one.finish("its MD5", keep)
+    remove_recorded(tmp_path, lambda result: result == "another MD5")
+    assert states_of_one.folder.exists()
+    remove_recorded(tmp_path, lambda result: result == "its MD5")
+    assert states_of_one.folder.exists() == keep
 
 
 def test_the_key_has_all_that_decides_the_result(kept: Path) -> None:
@@ -448,6 +480,24 @@ def test_an_identity_of_endless_lists_is_damaged(tmp_path: Path) -> None:
             assert describe(tmp_path) == "a training whose identity.json is damaged: no state"
         finally:
             sys.setrecursionlimit(limit)
+
+
+def test_what_a_process_uses_is_not_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / ".dvc" / "tmp" / "alexnet" / f"workers-{os.getpid()}"
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
+    for folder in (logs, copy):
+        (folder / "inside").mkdir(parents=True)
+    process = start(copy / "inside", "sleep", "600")
+    monkeypatch.chdir(tmp_path)
+    main(argparse.Namespace(clear=True))
+    assert [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()] == ["in use", "in use"]
+    process.kill()
+    process.wait()
+    main(argparse.Namespace(clear=True))
+    assert logs.exists()
+    assert not copy.exists()
 
 
 def test_a_lock_that_is_held_is_not_cleared(

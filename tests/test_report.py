@@ -280,6 +280,12 @@ def test_threads_are_those_of_the_cpu(tmp_path: Path, page: Page) -> None:
     assert "Device GPU 2 workers Precision" in found
 
 
+def test_a_point_is_one_step_if_there_are_as_many_points_as_steps(tmp_path: Path, page: Page) -> None:
+    steps = len(CASES["usual"].curves["train/loss"].steps)
+    write_report(replace(CASES["usual"], train={**CASES["usual"].train, "steps": steps}), tmp_path / "report")
+    assert "Each point of the faint lines is one step, and each" in text(page, tmp_path / "report")
+
+
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["usual"])
     accuracy = f"{CASES['usual'].evaluation['accuracy']:.4f}"
@@ -293,7 +299,7 @@ def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
         "57.0 M weights images resized to 227\N{MULTIPLICATION SIGN}224 pixels",
         "AlexNet on CIFAR-10 A network after some people. It sorts images into ten classes.",
         "trained for 3 epochs on 45,000 images, and tested on 100 others.",
-        "each point of the bold lines that of many.",
+        "Each point of the faint lines is the mean of a few steps, and each point of the bold lines is the mean of",
         "zoo, Ascend 910 0.8832 9.86 17 min",
         "zoo, V100 0.88512 9.86 14 min",
         "quoted from its README",

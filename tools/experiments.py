@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.files import replacing
+from alexnet.runtime.urls import masked
 from stages import params, paths
 
 REFERENCES = "refs/exps"
@@ -93,10 +94,9 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
 
 
 def rename(old: str, new: str) -> None:
-    """Rename a git reference, if it exists."""
-    if git("rev-parse", "--quiet", "--verify", old):
-        git("update-ref", new, old)
-        git("update-ref", "-d", old)
+    """Rename a git reference, if it exists. If git cannot, nothing changes."""
+    if commit := git("rev-parse", "--quiet", "--verify", old):
+        git("update-ref", "--stdin", given=f"update {new} {commit}\ndelete {old}\n")
 
 
 def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -106,8 +106,8 @@ def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
         place, equals, value = text.partition("=")
         section, _, key = place.partition(".")
         if not equals or section not in params.Params.model_fields:
-            sections = ", ".join(params.Params.model_fields)
-            raise InputError(f"{text} is not a setting, expected SECTION.KEY=VALUE with a section of {sections}")
+            expected = f"expected SECTION.KEY=VALUE with a section of {', '.join(params.Params.model_fields)}"
+            raise InputError(f"{masked(text)} is not a setting, {expected}")
         values[section, key] = value
     return values
 
@@ -148,9 +148,10 @@ def check_repository() -> None:
         raise InputError("git is not installed, and experiments are stored in git: install it") from None
 
 
-def git(*arguments: str) -> str:
-    """Return the output of a git command, or an empty text if it fails."""
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+def git(*arguments: str, given: str = "") -> str:
+    """Return the output of a git command, or an empty text if it fails. `given` is its standard input."""
+    command = ["git", *arguments]
+    result = subprocess.run(command, input=given, capture_output=True, text=True, encoding="utf-8", check=False)
     return result.stdout.strip() if result.returncode == 0 else ""
 
 

@@ -1,5 +1,6 @@
 """The errors that the library raises, and how a command reports them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,11 +59,14 @@ def exit_on_failure() -> Iterator[None]:
     """
     try:
         yield
+        if sys.stdout is not None:  # it is when the shell closed it
+            sys.stdout.flush()
     except InputError as error:
         print_error(str(error))
         sys.exit(2)
     except OSError as error:
         print_error(describe(error))
+        _discard_output()
         sys.exit(1)
     except MemoryError as error:
         print_error(f"there is too little memory: {str(error) or 'set a smaller batch_size or image size'}")
@@ -73,3 +77,11 @@ def exit_on_failure() -> Iterator[None]:
     except KeyboardInterrupt as error:
         print_error("interrupted")
         sys.exit(error.exit_code if isinstance(error, Interrupted) else 130)
+
+
+def _discard_output() -> None:
+    # Python flushes standard output when it exits. If that failed now, it would fail then with several lines.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
