@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from alexnet.kernels import onednn
 from alexnet.kernels.choice import choose
 from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
@@ -36,6 +37,8 @@ LONGEST_FIRST = (
 """The files that take longest. They are started first, so that both test processes end at about the same time."""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is for Linux on x86-64")
 
 
 def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
@@ -78,6 +81,13 @@ def _one_thread() -> None:
 def _heeds_sighup() -> None:
     """Let commands that are started here receive SIGHUP, even if the tests run under nohup, which ignores it."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _kills_what_is_left() -> Iterator[None]:
+    """Kill the processes that a test started and left running, because it failed."""
+    yield
+    workspaces.kill_started()
 
 
 @pytest.fixture(scope="session")

@@ -55,25 +55,16 @@ def test_quick_measures_everything(project: Path) -> None:
     for kind in KINDS:
         assert str(KINDS[kind].__doc__) in output
         for row in values[kind]:
-            for name in set(row) - {
-                "pipeline",
-                "amp_level",
-                "kernels",
-                "times_zoo",
-                "overhead_percent",
-                "save_s",
-                "save_seconds",
-            }:
+            for name in set(row) - NOT_MEASURED:
                 assert all(value > 0 for value in (row[name] if isinstance(row[name], list) else [row[name]])), name
                 assert not name.endswith("seconds") or kind == "stage" or len(row[name]) == 1
 
     assert [row["amp_level"] for row in values["matmul"]] == list(precisions())
     assert {(row["size"], row["threads"]) for row in values["matmul"]} == {(256, 1)}
-    zoo, ours, masks, everything = values["pipeline"]
+    zoo, _, masks, everything = values["pipeline"]
     assert "every augmentation" in everything["pipeline"]
     assert "resize to 67 px" in zoo["pipeline"]
     assert masks["times_zoo"] == masks["images_per_second"] / zoo["images_per_second"]
-    assert ours["images_per_second"] > masks["images_per_second"]
     kinds = ["onednn", "mindspore"] if onednn.available() else ["mindspore"]
     assert [step["kernels"] for step in values["step"] if step["amp_level"] == "O0"] == kinds
     for step in values["step"]:

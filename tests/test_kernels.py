@@ -16,9 +16,8 @@ from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Batch
 from alexnet.training.recipe import Recipe
 from alexnet.training.step import Step
-from tests.conftest import one_line
+from tests.conftest import needs_onednn, one_line
 
-needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is for Linux on x86-64")
 needs_bfloat16 = pytest.mark.skipif(not onednn.computes_bfloat16(), reason="this CPU has no bfloat16 instructions")
 DATA_TYPES = [
     pytest.param("f32", marks=needs_onednn),

@@ -23,9 +23,11 @@ from alexnet.training.recipe import Recipe
 from alexnet.training.schedule import learning_rates
 from alexnet.training.step import Step, make_optimizer
 from alexnet.training.workers import Worker
+from tests.conftest import needs_onednn
 from tests.networks import narrow
 
 HALF, ONEDNN = Kernels("mindspore", "O2"), Kernels("onednn")
+EVERY_KIND = [MINDSPORE, HALF, pytest.param(ONEDNN, marks=needs_onednn)]
 RNG = np.random.default_rng(0)
 SPLIT = Split(RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8), np.arange(12, dtype=np.int32) % 10)
 
@@ -64,7 +66,7 @@ class After(Callback):
         self.do(run_context.original_args())
 
 
-@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+@pytest.mark.parametrize("kernels", EVERY_KIND)
 @pytest.mark.parametrize("use_nesterov", [False, True])
 def test_updates_are_those_of_momentum(use_nesterov: bool, kernels: Kernels) -> None:
     # v = momentum * v + gradient; parameter -= learning_rate * v, over three steps; Nesterov's: -= learning_rate *
@@ -107,7 +109,7 @@ def step_of(recipe: Recipe, batch_norm: bool = False, kernels: Kernels = MINDSPO
     return trained
 
 
-@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+@pytest.mark.parametrize("kernels", EVERY_KIND)
 def test_only_weights_decay(kernels: Kernels) -> None:
     initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
     with_decay = step_of(Recipe(0.1, 0, weight_decay=0.5), True, kernels)
@@ -123,7 +125,7 @@ def test_only_weights_decay(kernels: Kernels) -> None:
 
 
 @pytest.mark.parametrize("use_nesterov", [False, True])
-@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+@pytest.mark.parametrize("kernels", EVERY_KIND)
 def test_biases_of_batch_normalisation_learn_faster(kernels: Kernels, use_nesterov: bool) -> None:
     initial = AlexNet(10, 67, 67, 0, batch_norm=True, seed=1)
     scaled = step_of(Recipe(0.1, 0.9, use_nesterov, batch_norm_bias_lr_factor=32), True, kernels)
@@ -172,7 +174,7 @@ def test_the_averages_are_returned() -> None:
         np.testing.assert_allclose(returned[name], average, 1e-4, 1e-6)
 
 
-@pytest.mark.parametrize("kernels", [MINDSPORE, HALF, ONEDNN])
+@pytest.mark.parametrize("kernels", EVERY_KIND)
 def test_logits_are_float32(kernels: Kernels) -> None:
     logits = logits_of(network(kernels=kernels), SPLIT.images, 5, mirror=True)
     assert (logits.shape, logits.dtype) == ((12, 10), np.float32)

@@ -27,7 +27,7 @@ from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from stages import params, train, train_outputs
 from tests import archives
-from tests.conftest import Run
+from tests.conftest import Run, needs_onednn
 from tests.test_commands import files_of
 from tests.workspaces import TINY, change, put_parameters
 
@@ -215,7 +215,7 @@ def test_the_identity_is_set_if_asked_for(identity_init: bool, folder: Path, cal
         assert calls["begin_with_identity"]["network"] is calls["train"]["network"]
 
 
-@pytest.mark.parametrize("kernels", ["mindspore", "onednn"])
+@pytest.mark.parametrize("kernels", ["mindspore", pytest.param("onednn", marks=needs_onednn)])
 def test_kernels_and_precision_are_those_asked_for(
     kernels: str, folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +259,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert re.match(r"training on CPU, 1 thread, kernels: .*\nepoch: 1 step: 1, loss is ", result.stdout)
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
+    assert not list(workspace.rglob("checkpoint_alexnet-*")), "no state is left"
     assert f"{expected}/models/alexnet.ckpt" in written
     metrics = json.loads((workspace / expected / "metrics" / "train.json").read_text(encoding="utf-8"))
     assert metrics["epochs"] == 1

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str
 
 def environment() -> dict[str, str]:
     """Return the environment of a new user's shell, with this Python first on PATH."""
-    dropped = ("DVC_", "GLOG_", "MS_")
+    dropped = ("DVC_", "GLOG_", "MS_", "MAKE", "MFLAGS")
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE
     }
@@ -113,12 +115,16 @@ def environment() -> dict[str, str]:
     return variables | {"PATH": path, "DVC_NO_ANALYTICS": "true", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+STARTED: list["subprocess.Popen[str]"] = []
+"""The processes that `start` has started, except for those that `run` has seen end."""
+
+
 def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "subprocess.Popen[str]":
     """Start a command in a folder, in a session of its own, with all of its output in one pipe.
 
     A training that it starts waits for `pause` seconds before each step.
     """
-    return subprocess.Popen(
+    process: subprocess.Popen[str] = subprocess.Popen(
         command,
         cwd=folder,
         env=environment() | {PAUSE: str(pause)},
@@ -127,12 +133,22 @@ def start(folder: Path, *command: str, pause: float = 0, **options: Any) -> "sub
         start_new_session=True,
         **{"stderr": subprocess.STDOUT} | options,
     )
+    STARTED.append(process)
+    return process
+
+
+def kill_started() -> None:
+    """Kill what is left of the processes in STARTED, and of all that they started in the same sessions."""
+    while STARTED:
+        with suppress(ProcessLookupError):
+            os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
 def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> str:
     """Run a command in a folder and return its output. Asserts the exit code, unless `code` is None."""
     process = start(folder, *command, **options)
     output, _ = process.communicate(timeout=900)
+    STARTED.remove(process)
     assert code in (None, process.returncode), f"{command} exited with {process.returncode}:\n{output}"
     return output
 

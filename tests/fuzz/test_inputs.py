@@ -36,6 +36,7 @@ from alexnet.runtime.errors import InputError
 from stages import params
 from tests import archives
 from tests.conftest import ROOT
+from tests.memory import forget_peak, megabytes
 from tests.tables import tally
 
 MINUTES = float(os.environ.get("MINUTES", 0))
@@ -67,16 +68,6 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 """For each kind of input, the name of the file and the function that reads it."""
 
 
-def memory(field: str) -> float:
-    """Memory of this process in MB: VmRSS is what it takes, VmHWM the most that it took since `forget_peak`."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
 def attempt(kind: str, data: bytes) -> str:
     """Read an input from a file of its own, check what is left behind, and return `answered` or `refused`."""
     name, read = READERS[kind]
@@ -86,7 +77,7 @@ def attempt(kind: str, data: bytes) -> str:
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         forget_peak()
-        start, before = time.monotonic(), memory("VmRSS")
+        start, before = time.monotonic(), megabytes("VmRSS")
         created, message = set[str](), ""
         try:
             read(path)
@@ -96,7 +87,7 @@ def attempt(kind: str, data: bytes) -> str:
         assert "\n" not in message
         assert len(message) < 10_000
         assert time.monotonic() - start < SECONDS
-        assert memory("VmHWM") - before < MEGABYTES
+        assert megabytes("VmHWM") - before < MEGABYTES
         assert {entry.name for entry in folder.iterdir()} == {"in"}
         assert {entry.name for entry in path.parent.iterdir()} - created == {path.name}
         assert path.read_bytes() == data
