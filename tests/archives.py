@@ -28,18 +28,18 @@ def files(train_images: int = 100, test_images: int = 20) -> dict[str, bytes]:
     return content
 
 
-def write(path: Path, content: Mapping[str, bytes], folder: str = cifar10.ARCHIVE_FOLDER) -> Path:
-    """Write a .tar.gz of these files in `folder` and return its path."""
-    path.write_bytes(packed(content, folder))
+def write(path: Path, content: Mapping[str, bytes]) -> Path:
+    """Write an archive of these files and return its path."""
+    path.write_bytes(packed(content))
     return path
 
 
-def packed(content: Mapping[str, bytes], folder: str = cifar10.ARCHIVE_FOLDER) -> bytes:
-    """Return a .tar.gz of these files in `folder`."""
+def packed(content: Mapping[str, bytes]) -> bytes:
+    """Return an archive of these files, a .tar.gz, in which they are in CIFAR-10's folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, data in content.items():
-            info = tarfile.TarInfo(f"{folder}/{name}")
+            info = tarfile.TarInfo(f"{cifar10.ARCHIVE_FOLDER}/{name}")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()

@@ -250,6 +250,11 @@ def test_an_unknown_key_unlike_any_other_has_no_hint(values: dict[str, Any]) -> 
     assert "did you mean" not in str(caught.value)
 
 
+def test_a_url_in_the_place_of_a_key_is_shown_without_its_password(values: dict[str, Any]) -> None:
+    values["data"]["https://me:hush@host/a.tar.gz"] = None
+    one_line(refused(values), "params.yaml: data.https://***@host/a.tar.gz is None", "no such key")
+
+
 def test_a_section_like_an_unknown_one_is_suggested(values: dict[str, Any]) -> None:
     values["trian"] = {"seed": 1}
     one_line(refused(values), "params.yaml: trian is", "there is no such key: did you mean train?")

@@ -39,7 +39,8 @@ def initializers(weight_init: WeightInit) -> dict[str, Any]:
         case "HeNormal":
             return {"weight_init": HeNormal(nonlinearity="relu"), "bias_init": "zeros"}
         case "TruncatedNormal":
-            bound = 2 * TRUNCATED_NORMAL_SIGMA  # not in standard deviations, as MindSpore's own default of 2 would be
+            # MindSpore takes the bounds as they are, although its default of 2 looks like standard deviations.
+            bound = 2 * TRUNCATED_NORMAL_SIGMA
             initializer = TruncatedNormal(TRUNCATED_NORMAL_SIGMA, a=-bound, b=bound)
             return {"weight_init": initializer, "bias_init": initializer}
 
