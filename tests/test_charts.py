@@ -91,8 +91,8 @@ def test_pyplot_and_its_window_systems_are_left_alone() -> None:
 
 def test_captions_have_mean_and_deviation_and_quoted_figures_their_digits() -> None:
     assert [given.caption for given in TRAININGS] == [
-        "short: 0.760 ± 0.014",
-        "long: 0.900",
+        "short: 0.7600 ± 0.0141",
+        "long: 0.9000",
         "theirs: 0.8832, 0.88512",
     ]
 

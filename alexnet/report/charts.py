@@ -214,8 +214,8 @@ class Trainings(NamedTuple):
         """The name and the accuracy; of several the mean and the sample standard deviation."""
         if self.quoted:
             return f"{self.name}: {', '.join(map(str, self.accuracies))}"
-        deviation = f" ± {statistics.stdev(self.accuracies):.3f}" if len(self.accuracies) > 1 else ""
-        return f"{self.name}: {statistics.fmean(self.accuracies):.3f}{deviation}"
+        deviation = f" ± {statistics.stdev(self.accuracies):.4f}" if len(self.accuracies) > 1 else ""
+        return f"{self.name}: {statistics.fmean(self.accuracies):.4f}{deviation}"
 
 
 def accuracy_by_cost(trainings: Sequence[Trainings]) -> bytes:
