@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,16 +33,16 @@ def main(flags: argparse.Namespace) -> None:
     kinds = dict.fromkeys(logs, "workers' logs") | dict.fromkeys(copies, "temporary experiment")
     kinds |= dict.fromkeys(locks, "lock file")
     for path in (*states, *logs, *copies, *locks):
-        with suppress(FileNotFoundError):  # a training may remove it in the meantime
+        with suppress(FileNotFoundError), ExitStack() as stack:  # a training may remove it in the meantime
             size = tqdm.format_sizeof(_bytes(path), "B")
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
             what = _describe(path) if path in states else kinds[path]
-            with _locked(path) if path in (*states, *locks) else nullcontext(_has_process(path)) as used:
-                print(f"{size:>6}  {when}  {path}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
-                if flags.clear and not used:
-                    if path not in locks:
-                        shutil.rmtree(path)
-                    path.with_suffix(".lock").unlink(missing_ok=True)
+            used = stack.enter_context(_locked(path)) if path in (*states, *locks) else _has_process(path)
+            print(f"{size:>6}  {when}  {path}  {what}{', in use' if used else ', removed' if flags.clear else ''}")
+            if flags.clear and not used:
+                if path not in locks:
+                    shutil.rmtree(path)
+                path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _bytes(path: Path) -> int:

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import resource
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from alexnet.archive import download as library
 from alexnet.archive.download import download
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
+from alexnet.training.launcher import free_port
 from stages import download as download_stage
 from stages.__main__ import run
 from tests import archives
@@ -140,9 +140,7 @@ def server() -> Iterator[_Server]:
 @pytest.fixture
 def closed() -> str:
     """The address of a port on which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/archive.tar.gz"
+    return f"http://127.0.0.1:{free_port()}/archive.tar.gz"
 
 
 @pytest.fixture

@@ -179,8 +179,7 @@ def test_the_package_can_be_renamed(tmp_path: Path) -> None:
 
 def named(text: str) -> list[Path]:
     """Return the files that a text names, and assert that they are there."""
-    paths = [name for name in re.findall(r"`([\w./]+\.\w+)`", text) if name != "stages/NAME.py"]
-    found = [ROOT / ("alexnet/report/page.html.j2" if name == "page.html.j2" else name) for name in paths]
+    found = [ROOT / name for name in re.findall(r"`([\w./]+\.\w+)`", text) if name != "stages/NAME.py"]
     assert found
     for path in found:
         assert path.is_file(), path

@@ -2,13 +2,13 @@
 
 import csv
 import signal
-import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
 from alexnet.model.checkpoint import read_checkpoint
+from alexnet.training.launcher import free_port
 from tests.trainings import TRAIN, duplicate, no_outputs, outputs, states, trainers, verified, wait_for
 from tests.workspaces import change, run, start, wait_until
 
@@ -46,13 +46,6 @@ def workspace(original: Path, tmp_path: Path) -> Path:
     folder = duplicate(original, tmp_path)
     change(folder, train={"workers": 2})
     return folder
-
-
-def free_port() -> str:
-    """Return the argument of msrun that names a port that nothing uses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"--master_port={free.getsockname()[1]}"
 
 
 def losses(folder: Path) -> list[float]:
@@ -124,7 +117,7 @@ def test_killed_stopped_and_resumed_where_worker_0_alone_has_the_states(
         f"os.environ.update({{'DVC_ROOT': {str(tmp_path / 'other')!r}}} if os.environ['RANK_ID'] == '1' else {{}}); "
         "main(['train'])"
     )
-    command = ["msrun", "--worker_num=2", "--local_worker_num=2", free_port(), "--join=True"]
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}", "--join=True"]
     run(workspace, *command, "--log_dir=logs", "python", "-c", code)
     assert "resuming after epoch" in (workspace / "logs" / "worker_0.log").read_text(encoding="utf-8")
     assert outputs(workspace) == outputs(two)
@@ -135,7 +128,7 @@ def test_all_workers_start_from_the_weights_of_worker_0(workspace: Path, two: Pa
         "import os; from stages import train; from stages.__main__ import main; "
         "train.whiten = (lambda *_: None) if os.environ['RANK_ID'] == '1' else train.whiten; main(['train'])"
     )
-    command = ["msrun", "--worker_num=2", "--local_worker_num=2", free_port(), "--join=True"]
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}", "--join=True"]
     run(workspace, *command, "--log_dir=logs", "python", "-c", code)
     assert outputs(workspace) == outputs(two)
 
@@ -166,6 +159,6 @@ def test_what_a_worker_refuses_is_one_line_and_leaves_no_logs(workspace: Path) -
 
 def test_msrun_by_hand_must_have_as_many_workers_as_the_parameters(workspace: Path) -> None:
     change(workspace, train={"workers": 3, "batch_size": 30})
-    command = ["msrun", "--worker_num=2", "--local_worker_num=2", free_port(), "--join=True", *TRAIN]
+    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}", "--join=True", *TRAIN]
     output = run(workspace, *command, code=None)
     assert "ERROR: workers is 3, but msrun started 2: give both the same number" in output

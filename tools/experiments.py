@@ -45,7 +45,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """Its name in DVC."""
-        return self.reference.rpartition("/")[2]
+        return name_of(self.reference)
 
     @property
     def minutes(self) -> float:
@@ -161,6 +161,11 @@ def reference_of(name: str) -> str:
     return f"{REFERENCES}/{head[:2]}/{head[2:]}/{name}"
 
 
+def name_of(reference: str) -> str:
+    """Return the name of the experiment with this git reference."""
+    return reference.rpartition("/")[2]
+
+
 def dvc(*arguments: str) -> int:
     """Run a command of DVC in this process, so that Ctrl-C works as it does under DVC, and return its exit code.
 
@@ -206,8 +211,9 @@ def read(reference: str) -> Experiment:
     files = (paths.TRAIN_METRICS, paths.EVAL_METRICS, paths.TIMING, paths.DATA_REPORT)
     texts = [git("show", f"{reference}:./{file}") for file in files]
     if not all(texts):
-        name = reference.rpartition("/")[2]
-        raise InputError(f"there is no experiment {name} with metrics on this commit; `make compare` lists them")
+        raise InputError(
+            f"there is no experiment {name_of(reference)} with metrics on this commit; `make compare` lists them"
+        )
     return Experiment(reference, *map(json.loads, texts))
 
 

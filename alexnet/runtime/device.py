@@ -39,16 +39,16 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
             "to auto; GLOG_v=1 in the environment shows why"
         )
     ms.set_device(target)
+    if target == "CPU":
+        count = _threads(threads, workers)
+        _start_threads(count)
+        return target, count
     # By default, these devices may round the inputs of convolutions in float32 to 10 bits of precision.
     if target == "GPU":
         ms.device_context.gpu.op_precision.conv_allow_tf32(False)
-    if target == "Ascend":
+    else:
         ms.device_context.ascend.op_precision.conv_allow_hf32(False)
-    if target != "CPU":
-        return target, None
-    count = _threads(threads, workers)
-    _start_threads(count)
-    return target, count
+    return target, None
 
 
 def sinks_data(dataset_sink_mode: bool | str, target: str) -> bool:

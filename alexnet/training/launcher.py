@@ -68,6 +68,14 @@ def outcome_reported() -> Iterator[None]:
     report("finished")
 
 
+def free_port() -> int:
+    """Return the number of a port of this machine that nothing uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callable[[], bool]) -> None:
     """Run several workers on this machine and wait until they have ended. No process is left running afterwards.
 
@@ -81,9 +89,6 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
     Raises Stopped when the workers stopped because of `stop`, InputError when a worker failed with an InputError, and
     WorkerError when one failed for another reason; if the reason is not known, the error names the worker and its log.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log_folder = log_folder.absolute()
     log_folder.mkdir(parents=True, exist_ok=True)
     logs = [log_folder / f"worker_{rank}.log" for rank in range(workers)]
@@ -93,7 +98,7 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
     options = {
         "worker_num": workers,
         "local_worker_num": workers,
-        "master_port": port,
+        "master_port": free_port(),
         "log_dir": log_folder,
         "join": True,
     }
