@@ -40,9 +40,11 @@ GENERATED_FILE = "generated.txt"
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-"""The mean and the standard deviation of each channel of the training images, on a scale of 0 to 1.
+"""What normalisation subtracts from each channel, and by what it then divides, on a scale of 0 to 1.
 
-Source: the model zoo's dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+MEAN is the mean over the training images. STD is smaller than their standard deviation, which `metrics/data.json` has:
+it is about the mean of the standard deviations of the single images, and keeps the model zoo's values. Source: its
+dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
 
 
 @dataclass(frozen=True)

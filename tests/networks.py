@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from alexnet.archive.generated import draw
 from alexnet.evaluation.evaluate import logits_of
 from alexnet.model import alexnet_layers
-from alexnet.model.networks import alexnet
 from alexnet.model.networks.alexnet import AlexNet
 from tests.workspaces import NARROWER
 
@@ -24,9 +23,9 @@ def narrow() -> Iterator[None]:
     )
     hidden_units = alexnet_layers.HIDDEN_UNITS // NARROWER**2
     with pytest.MonkeyPatch.context() as patch:
-        for module in (alexnet_layers, alexnet):
-            patch.setattr(module, "CONVOLUTIONS", convolutions)
-            patch.setattr(module, "HIDDEN_UNITS", hidden_units)
+        for module in ("alexnet.model.alexnet_layers", "alexnet.model.networks.alexnet"):
+            patch.setattr(f"{module}.CONVOLUTIONS", convolutions)
+            patch.setattr(f"{module}.HIDDEN_UNITS", hidden_units)
         patch.setattr(AlexNet, "dropout_shape", (alexnet_layers.DROPOUT_LAYERS, hidden_units))
         yield
 

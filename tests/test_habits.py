@@ -175,6 +175,11 @@ def test_the_package_can_be_renamed(tmp_path: Path) -> None:
     timing = json.loads((folder / "metrics" / "timing.json").read_text(encoding="utf-8"))
     assert timing["commit"].endswith(", with changes since")
     assert "mynet predict" in run(folder, "python", "-m", "mynet", "predict", "--help")
+    run(folder, "ruff", "check", ".")
+    run(folder, "ruff", "format", "--check", ".")
+    for page in (folder / "docs").glob("*.md"):
+        for target in re.findall(r"\]\((\.\./[^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def named(text: str) -> list[Path]:

@@ -245,6 +245,36 @@ def test_the_first_block_computes_no_gradient_of_its_input() -> None:
     assert of_weight.any()
 
 
+@pytest.mark.parametrize(
+    ("convolution", "pool", "expected"),
+    [
+        ({"kernel_size": (3, 5)}, {}, "a square kernel"),
+        ({"stride": (1, 2), "pad_mode": "valid"}, {}, "the same stride along both axes"),
+        ({"stride": 2}, {}, "pad_mode valid, or same with stride 1 and an odd kernel size"),
+        ({"kernel_size": 2}, {}, "pad_mode valid, or same with stride 1 and an odd kernel size"),
+        ({"pad_mode": "pad", "padding": 1}, {}, "pad_mode valid, or same with stride 1 and an odd kernel size"),
+        ({"dilation": 2}, {}, "no dilation"),
+        ({"group": 4}, {}, "one group"),
+        ({"has_bias": True}, {}, "a bias exactly if there is no batch normalisation"),
+        ({}, {"pad_mode": "same"}, "max-pooling with pad_mode valid, a square window and one stride"),
+        ({}, {"kernel_size": (2, 2)}, "max-pooling with pad_mode valid, a square window and one stride"),
+    ],
+)
+def test_layers_that_a_block_cannot_compute_are_refused(
+    convolution: dict[str, Any], pool: dict[str, Any], expected: str
+) -> None:
+    layers: list[Any] = [nn.Conv2d(4, 8, **({"kernel_size": 3} | convolution)), nn.BatchNorm2d(8)]
+    layers.append(nn.MaxPool2d(**({"kernel_size": 3, "stride": 2} | pool)))
+    with pytest.raises(ValueError, match=f"^a convolution block needs {expected}: "):
+        MINDSPORE.convolution_block(*layers, first=False)
+
+
+def test_a_block_refuses_batch_normalisation_with_the_same_statistics_always() -> None:
+    norm = nn.BatchNorm2d(8, use_batch_statistics=True)
+    with pytest.raises(ValueError, match="the statistics of the batch in training only"):
+        MINDSPORE.convolution_block(nn.Conv2d(4, 8, 3), norm, None, first=False)
+
+
 def whole(kernels: Kernels, batch_norm: bool, dropout_rate: float = 0.25) -> AlexNet:
     return AlexNet(10, 67, 99, dropout_rate, batch_norm=batch_norm, weight_init="HeNormal", seed=1, kernels=kernels)
 

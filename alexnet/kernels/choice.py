@@ -42,17 +42,20 @@ class Kernels:
         `self.conv1` has `conv1.weight`. Add the block to the network with `self.insert_child_to_cell("block1", block)`.
         An assignment, `self.block1 = block`, would rename the parameters to `block1.convolution.weight` and so on.
 
-        The layers must be such that both libraries can compute them, and a forward pass must call the block only once,
-        because oneDNN's keeps the values of its last call for the gradients. This is not checked.
+        A forward pass must call the block only once, because oneDNN's keeps the values of its last call for the
+        gradients. This is not checked.
 
         Args:
             convolution: the convolution. It must have a square kernel, the same stride along both axes, no dilation and
                 one group; pad_mode `valid`, or `same` with stride 1 and an odd kernel size; and a bias exactly if
                 there is no batch normalisation.
             norm: the batch normalisation, or None.
-            pool: the max-pooling, with pad_mode `valid`, or None.
+            pool: the max-pooling, with pad_mode `valid`, a square window and one stride, or None.
             first: whether the block takes the images, for which no gradient is needed.
+
+        Raises ValueError when a layer is not as described, because oneDNN's block would compute something else.
         """
+        _check_block(convolution, norm, pool)
         if self.library == "onednn":
             data_type: onednn.DataType = "bf16" if self.amp_level == "O2" else "f32"
             return onednn_layers.ConvolutionBlock(convolution, norm, pool, data_type, first)
@@ -75,6 +78,27 @@ class Kernels:
     @property
     def _float(self) -> ms.Type:
         return ms.float16 if self.amp_level == "O2" else ms.float32
+
+
+def _check_block(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None) -> None:
+    (height, width), (down, right) = convolution.kernel_size, convolution.stride
+    same = convolution.pad_mode == "same"
+    expected = {
+        "a square kernel": height == width,
+        "the same stride along both axes": down == right,
+        "no dilation": convolution.dilation == (1, 1),
+        "one group": convolution.group == 1,
+        "pad_mode valid, or same with stride 1 and an odd kernel size": convolution.pad_mode == "valid"
+        or (same and down == 1 and height % 2 == 1),
+        "a bias exactly if there is no batch normalisation": convolution.has_bias == (norm is None),
+        "batch normalisation that uses the statistics of the batch in training only": norm is None
+        or norm.use_batch_statistics is None,
+        "max-pooling with pad_mode valid, a square window and one stride": pool is None
+        or (pool.pad_mode.lower() == "valid" and isinstance(pool.kernel_size, int) and isinstance(pool.stride, int)),
+    }
+    for expectation, fulfilled in expected.items():
+        if not fulfilled:
+            raise ValueError(f"a convolution block needs {expectation}: use MindSpore's own layers instead")
 
 
 MINDSPORE = Kernels()
