@@ -51,8 +51,8 @@ dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet""
 class Split:
     """Images with their labels.
 
-    images: uint8 of shape (N, 3, 32, 32), channels in the order red, green, blue.
-    labels: int32 of shape (N,), from 0 to 9.
+    images: uint8 of shape (N, CHANNELS, HEIGHT, WIDTH), channels in the order red, green, blue.
+    labels: int32 of shape (N,), from 0 to NUM_CLASSES - 1.
     generated: whether the images were made by `alexnet.archive.generated`.
     """
 

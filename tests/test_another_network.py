@@ -84,6 +84,11 @@ class Plain(Network):
         super().__init__({"num_classes": num_classes, "width": width})
         self.classes = nn.Dense(width, num_classes)
 
+    def construct(self, images, keep=None):
+        raise AssertionError("it is never trained")
+
+    first_layers = training_pflop = construct
+
 
 NETWORK = Plain
 """
@@ -98,6 +103,11 @@ class Eager(Network):
     def __init__(self, num_classes, **others):
         super().__init__({"num_classes": num_classes})
         self.others = set(others)
+
+    def construct(self, images, keep=None):
+        raise AssertionError("it is never trained")
+
+    first_layers = training_pflop = construct
 
 
 NETWORK = Eager
@@ -147,6 +157,14 @@ def test_an_argument_that_a_checkpoint_would_not_have_is_refused() -> None:
 def test_a_setting_that_a_checkpoint_cannot_have_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="the setting channels is"):
         Network({"num_classes": 10, "channels": value})
+
+
+@pytest.mark.parametrize("method", ["construct", "first_layers", "training_pflop"])
+def test_a_network_without_a_method_is_refused_before_it_is_trained(method: str) -> None:
+    others = {"construct", "first_layers", "training_pflop"} - {method}
+    incomplete = type("Incomplete", (Network,), {name: lambda self: None for name in others})
+    with pytest.raises(TypeError, match=f"the network Incomplete has no method {method}, see alexnet.model.network"):
+        incomplete({"num_classes": 10})
 
 
 def test_each_parameter_of_the_section_model_is_an_argument_of_a_network() -> None:

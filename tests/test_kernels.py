@@ -263,10 +263,10 @@ def test_the_first_block_computes_no_gradient_of_its_input() -> None:
 def test_layers_that_a_block_cannot_compute_are_refused(
     convolution: dict[str, Any], pool: dict[str, Any], expected: str
 ) -> None:
-    layers: list[Any] = [nn.Conv2d(4, 8, **({"kernel_size": 3} | convolution)), nn.BatchNorm2d(8)]
-    layers.append(nn.MaxPool2d(**({"kernel_size": 3, "stride": 2} | pool)))
+    layer = nn.Conv2d(4, 8, **({"kernel_size": 3} | convolution))
+    max_pool = nn.MaxPool2d(**({"kernel_size": 3, "stride": 2} | pool))
     with pytest.raises(ValueError, match=f"^a convolution block needs {expected}: "):
-        MINDSPORE.convolution_block(*layers, first=False)
+        MINDSPORE.convolution_block(layer, nn.BatchNorm2d(8), max_pool, first=False)
 
 
 def test_a_block_refuses_batch_normalisation_with_the_same_statistics_always() -> None:

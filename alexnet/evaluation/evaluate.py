@@ -39,7 +39,7 @@ def logits_of(
         images: uint8 of shape (N, 3, 32, 32).
         batch_size: how many images are evaluated at a time; it does not change the result.
         mirror: whether to return the mean of the logits of each image and of its mirror image, which takes twice the
-            time (Krizhevsky et al. 2012, section 4.1, average over ten such views).
+            time. (Krizhevsky et al., 2012, average over ten views: section 4.1.)
         infer: what `compiled` returned for this network; None compiles it.
     """
     network.set_train(False)

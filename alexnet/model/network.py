@@ -34,7 +34,8 @@ class Network(nn.Cell):
         settings: the given settings, and `name`, the name of the module.
         num_classes: the number of outputs of the network.
 
-    Raises TypeError when a setting is of another type.
+    Raises TypeError when a setting is of another type, or the subclass lacks one of the methods `construct`,
+    `first_layers` and `training_pflop`.
     """
 
     description: str = ""
@@ -55,6 +56,9 @@ class Network(nn.Cell):
         for key, value in settings.items():
             if not isinstance(value, Setting) or value == "":
                 raise TypeError(f"the setting {key} is {value!r}, expected an int, a float, a bool or some text")
+        for method in ("construct", "first_layers", "training_pflop"):  # some are called only after the training
+            if getattr(type(self), method) is getattr(Network, method):
+                raise TypeError(f"the network {type(self).__name__} has no method {method}, see {Network.__module__}")
         name = type(self).__module__.rpartition(".")[2]
         self.settings: dict[str, Setting] = {"name": name, **settings}
         self.num_classes = int(settings["num_classes"])

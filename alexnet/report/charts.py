@@ -135,7 +135,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], theme: Theme) -> bytes:
     """Draw a confusion matrix. Each cell shows its share of the row in percent.
 
     Args:
-        matrix: the number of images of each true class (row) by predicted class (column).
+        matrix: the number of images of each true class (row) by predicted class (column), int64.
         names: the names of the columns. The rows have the first of these names.
         theme: the colours.
     """

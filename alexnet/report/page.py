@@ -210,7 +210,12 @@ def _render(template: str, variables: Mapping[str, Any]) -> str:
 
 
 def class_rows(matrix: np.ndarray, per_class: Mapping[str, float]) -> list[ClassRow]:
-    """Return a row for each class that has test images, from the confusion matrix and the accuracy of each class."""
+    """Return a row for each class that has test images.
+
+    Args:
+        matrix: what `alexnet.report.predictions.confusion_matrix` returned.
+        per_class: the accuracy of each class, by the name of the class.
+    """
     rows = []
     for label, counts in enumerate(matrix):
         images = int(counts.sum())
@@ -225,7 +230,7 @@ def class_rows(matrix: np.ndarray, per_class: Mapping[str, float]) -> list[Class
 
 
 def column_name(column: int) -> str:
-    """Return the name of a column of a confusion matrix."""
+    """Return the name of a column of a confusion matrix, which has one for all outputs that are no class."""
     return CLASS_NAMES[column] if column < NUM_CLASSES else "no class"
 
 

@@ -8,8 +8,8 @@ from alexnet.cifar10 import NUM_CLASSES
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the number of images of each true class (row) by predicted class (column).
 
-    It is int64 of shape (10, 10). If there are predictions of outputs beyond the ten classes, it has an eleventh column
-    for all of these.
+    It is int64 of shape (NUM_CLASSES, NUM_CLASSES). If there are predictions of outputs beyond these classes, it has
+    one more column for all of them.
 
     Args:
         labels: the true classes, integers of shape (N,).

@@ -127,7 +127,7 @@ class Step:
         def apply(rate: ms.Tensor, *gradients: ms.Tensor) -> None:
             # Each gradient is an argument of its own, because a graph that takes a tuple is compiled for every tuple.
             ops.assign(optimizer.learning_rate, rate)
-            # A larger gradient does the same as a larger learning rate, because these parameters do not decay.
+            # In SGD with momentum, this is the same as a larger rate, because these parameters do not decay.
             pairs = zip(gradients, factors)  # noqa: B905, because MindSpore cannot compile `strict`
             optimizer(tuple([gradient if factor == 1 else gradient * factor for gradient, factor in pairs]))
 
