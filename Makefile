@@ -24,6 +24,9 @@ SET =
 ALL =
 FIGURE =
 FORMAT = text
+MINUTES = 20
+KILLS = 100
+SEED =
 SETTINGS = $(foreach setting,$(SET),-S '$(setting)')
 
 # When `python -m venv` fails, it leaves a part of .venv, which must not count as made.
@@ -59,11 +62,12 @@ repro: .venv/run.stamp
 bench: .venv/dev.stamp
 	python -m benchmarks
 
-fuzz: export MINUTES ?= 20
+fuzz: export FUZZ_MINUTES = $(MINUTES)
 fuzz: .venv/dev.stamp
 	pytest --numprocesses 0 tests/fuzz
 
-chaos: export KILLS ?= 100
+chaos: export CHAOS_KILLS = $(KILLS)
+chaos: export CHAOS_SEED = $(SEED)
 chaos: .venv/dev.stamp
 	pytest --numprocesses 0 --capture no tests/test_chaos.py
 

@@ -18,8 +18,7 @@ from alexnet.runtime import device
 from alexnet.runtime.errors import InputError
 from tests import archives, tables, workspaces
 from tests.networks import narrow
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.workspaces import ROOT
 
 LONGEST_FIRST = (
     "test_interruption.py",
@@ -29,8 +28,13 @@ LONGEST_FIRST = (
     "test_workers.py",
     "test_commands.py",
     "test_report.py",
+    "test_initial_weights.py",
     "test_benchmarks.py",
     "test_chaos.py",
+    "test_predict.py",
+    "test_another_network.py",
+    "test_launcher.py",
+    "test_train_stage.py",
     "test_kernels.py",
     "test_loop.py",
 )
@@ -50,13 +54,19 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Use a temporary home folder for all processes, so that they neither read nor change the user's."""
+    """Use a temporary home folder for all processes, so that they neither read nor change the user's.
+
+    Nor do they use a repository that git's variables name, or a proxy for the servers of the tests.
+    """
     if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
-        home = tempfile.mkdtemp(prefix="home-of-tests-")
+        home = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-        for name in [name for name in os.environ if name.startswith("XDG_")]:
+        # The checkout may belong to another user, such as in a container. Git then refuses to list its files.
+        (home / ".gitconfig").write_text(f'[safe]\n\tdirectory = "{ROOT}"\n', encoding="utf-8")
+        for name in [name for name in os.environ if name.startswith(("XDG_", "GIT_"))]:
             del os.environ[name]
-        os.environ |= {"HOME": home, workspaces.SITE_CACHE: os.path.join(home, "dvc")}
+        os.environ |= {"HOME": str(home), workspaces.SITE_CACHE: str(home / "dvc")}
+        os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -134,14 +144,13 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(workspace: Path) -> Run:
     """Run Python with arguments in the workspace, with environment variables given by keyword."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GLOG_"))}
 
     def start(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-B", *arguments]
         return subprocess.run(
             command,
             cwd=workspace,
-            env=environment | variables,
+            env=workspaces.environment() | variables,
             capture_output=True,
             text=True,
             timeout=600,

@@ -86,17 +86,20 @@ def test_variables_of_the_environment_are_not_those_of_the_makefile(monkeypatch:
 
 def test_the_long_tests_get_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MINUTES", "KILLS", "SEED"):
+        monkeypatch.setenv(name, "of another program")
+    names = ("FUZZ_MINUTES", "CHAOS_KILLS", "CHAOS_SEED")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     shutil.copy(ROOT / "Makefile", tmp_path)
     program = tmp_path / ".venv" / "bin" / "pytest"
     program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\necho "MINUTES=$MINUTES KILLS=$KILLS SEED=$SEED"\n', encoding="utf-8")
+    program.write_text(f"#!/bin/sh\necho {' '.join(f'{name}=${name}' for name in names)}\n", encoding="utf-8")
     program.chmod(0o755)
     for arguments, expected in (
-        (("fuzz",), "MINUTES=20 KILLS= SEED="),
-        (("fuzz", "MINUTES=3"), "MINUTES=3 KILLS= SEED="),
-        (("chaos",), "MINUTES= KILLS=100 SEED="),
-        (("chaos", "KILLS=7", "SEED=5"), "MINUTES= KILLS=7 SEED=5"),
+        (("fuzz",), "FUZZ_MINUTES=20 CHAOS_KILLS= CHAOS_SEED="),
+        (("fuzz", "MINUTES=3"), "FUZZ_MINUTES=3 CHAOS_KILLS= CHAOS_SEED="),
+        (("chaos",), "FUZZ_MINUTES= CHAOS_KILLS=100 CHAOS_SEED="),
+        (("chaos", "KILLS=7", "SEED=5"), "FUZZ_MINUTES= CHAOS_KILLS=7 CHAOS_SEED=5"),
     ):
         assert run(tmp_path, "make", "--silent", "--old-file=.venv/dev.stamp", *arguments) == f"{expected}\n"
 

@@ -19,8 +19,9 @@ from PIL.Image import Exif
 from alexnet.inference import image_file
 from alexnet.inference.image_file import open_image
 from alexnet.runtime.errors import InputError
-from tests.conftest import ROOT, one_line
+from tests.conftest import one_line
 from tests.memory import forget_peak, megabytes
+from tests.workspaces import ROOT
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 

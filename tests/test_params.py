@@ -12,7 +12,8 @@ from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Flip, PaddingMode
 from alexnet.training.schedule import Schedule
 from stages import params, zoo_flags
-from tests.conftest import ROOT, one_line
+from tests.conftest import one_line
+from tests.workspaces import ROOT
 
 SECTIONS = {name: field.annotation for name, field in params.Params.model_fields.items()}
 FIELDS: list[tuple[str, str]] = [
