@@ -23,6 +23,9 @@ from stages import paths
 STANDALONE = Path(".dvc/tmp/exps/standalone")
 """The folder to which `dvc exp run --temp` copies the workspace. The copies for the queue are in its parent folder."""
 
+_DVC = re.compile(r"(^|/)dvc(/__main__\.py)?$|^tools$")
+"""Matches the argument of a command line that runs DVC: of DVC itself, of its queue, or of `tools/`."""
+
 
 def main(flags: argparse.Namespace) -> None:
     root = paths.states()
@@ -82,12 +85,18 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _has_process(folder: Path) -> bool:
-    # A log folder has the number of the process that started the workers in its name. A copy of the workspace is in use
-    # when a process has it as its working folder.
+    # A log folder has the number of the process that started the workers in its name; another process with this number
+    # started later. A copy of the workspace is in use when a process has it as its working folder, or when DVC runs in
+    # the workspace, because DVC makes a copy before it changes into it, and reads the results after it has left it.
     if folder.name.startswith("workers-"):
         number = folder.name.removeprefix("workers-")
-        return number.isdecimal() and psutil.pid_exists(int(number))
-    return any(
-        process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(folder.resolve())
-        for process in psutil.process_iter(["cwd"])
-    )
+        with suppress(psutil.NoSuchProcess):
+            return number.isdecimal() and psutil.Process(int(number)).create_time() <= folder.stat().st_mtime
+        return False
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        place = process.info["cwd"] and Path(process.info["cwd"])
+        if place and place.is_relative_to(folder.resolve()):
+            return True
+        if place and place.is_relative_to(Path.cwd()) and any(map(_DVC.search, process.info["cmdline"] or ())):
+            return True
+    return False

@@ -185,6 +185,12 @@ def test_the_mask_keeps_its_share(rate: float) -> None:
     assert len({mask.tobytes() for image in keep for mask in image}) == 8
 
 
+@pytest.mark.parametrize("rate", [1e-9, 1 - 1e-9])
+def test_the_smallest_and_the_largest_rate_drop_neither_nothing_nor_everything(rate: float) -> None:
+    keep = np.concatenate([batch.keep for batch in batches(epochs=30, rate=rate)])
+    assert 0 < keep.mean() < 1
+
+
 def test_without_dropout_there_is_no_mask() -> None:
     assert all(batch.keep is None for batch in batches(rate=0.0))
 

@@ -1,3 +1,4 @@
+import logging
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
@@ -60,6 +61,18 @@ def write(path: Path, values: dict[str, Any]) -> Path:
 
 def equal(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_others_can_log_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def save(values: Any, path: str) -> None:
+        logging.getLogger("alexnet").warning("stopping after this step")
+        Path(path).touch()
+
+    monkeypatch.setattr(ms, "save_checkpoint", save)
+    checkpoint.write_checkpoint({}, tmp_path / "a.ckpt")
+    assert caplog.messages == ["stopping after this step"]
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from alexnet.training.launcher import free_port
 from stages import download as download_stage
 from stages.__main__ import run
 from tests import archives
-from tests.conftest import ROOT, one_line
-from tests.workspaces import change
+from tests.conftest import one_line
+from tests.workspaces import ROOT, change
 
 
 def _packed(seed: int) -> bytes:
@@ -57,8 +57,8 @@ CONTENT = {
 
 class _Handler(BaseHTTPRequestHandler):
     # Serves CONTENT. /cut ends early, /once fails the first time, /secret needs a password, /endless, /slow and
-    # /slow-headers never end, /empty has no content, and /escape, /no-http and /bad-header send text
-    # that moves the cursor.
+    # /slow-headers never end, /redirect leads to another protocol, /long-length has a length of 5000 digits, /empty has
+    # no content, and /escape, /no-http and /bad-header send text that moves the cursor.
 
     server: "_Server"
 
@@ -85,6 +85,15 @@ class _Handler(BaseHTTPRequestHandler):
                 while True:
                     self.wfile.write(b"x")
                     time.sleep(0.05)
+            case "/redirect":
+                self.send_response(302)
+                self.send_header("Location", "ftp://127.0.0.1/good")
+                self.end_headers()
+            case "/long-length":
+                self.send_response(200)
+                self.send_header("Content-Length", "9" * 5000)
+                self.end_headers()
+                self.wfile.write(GOOD)
             case "/empty":
                 self.send_response(204)
                 self.end_headers()
@@ -447,11 +456,51 @@ def test_an_unreadable_header_is_not_printed(server: _Server, get: Get, caplog: 
     [
         ("no-http", "the server's answer is not HTTP"),
         ("silent", "the server closed the connection without an answer"),
+        ("redirect", "the server redirects to an address that cannot be used"),
     ],
 )
 def test_an_answer_that_cannot_be_read(name: str, reason: str, server: _Server, get: Get, lines: Lines) -> None:
     get(f"{server.url}/{name}", f"{server.url}/good")
     assert lines()[0] == f"{server.url}/{name}: {reason}"
+
+
+def test_a_length_that_is_no_number_of_bytes_is_ignored(server: _Server, get: Get) -> None:
+    assert is_whole(get(f"{server.url}/long-length"))
+
+
+@pytest.mark.parametrize("bad", ["http://me:hush\u2100@host/x", "http://[::1/x"])
+def test_invalid_addresses_alone_are_one_line_each(bad: str, get: Get, lines: Lines) -> None:
+    with pytest.raises(InputError) as caught:
+        get(bad)
+    one_line(caught, "no place in data.urls has the archive", "put its path into data.urls")
+    (line,) = lines()
+    assert line.endswith("is not a valid URL or path")
+    assert "hush" not in line
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    # A proxy that refuses every tunnel, and says why.
+
+    def do_CONNECT(self) -> None:
+        self.send_error(403, "a word of the proxy")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("once")
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:PORT", "http://"])
+def test_a_failure_of_the_proxy_shows_no_secret(
+    proxy: str, get: Get, root: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        monkeypatch.setenv("https_proxy", proxy.replace("PORT", str(server.server_port)))
+        assert is_whole(get("https://me:hush@example.org/a.tar.gz?token=hush", "sub/good.tar.gz"))
+        server.shutdown()
+    reasons = {"http://": "the environment names a proxy whose address is not valid"}
+    reason = reasons.get(proxy, "the proxy refused the connection")
+    assert lines()[0] == f"https://***@example.org/a.tar.gz?***: {reason}"
 
 
 @pytest.mark.usefixtures("once")

@@ -210,6 +210,9 @@ def test_seeds(project: Path) -> None:
     output = run(project, *command, *one_more)
     code.write_text(before, encoding="utf-8")
     assert output.count("Running stage 'train'") == 2, "the code is another one"
+    output = run(project, *command[:6], "--seeds", "7", "4294967296", code=2)
+    assert output.startswith("ERROR: train.seed is 4294967296, expected ")
+    assert output.count("\n") == 1, "seed 7 is not run first"
     output = run(project, *command, "text", "-S", "data.urls=[a", code=2)
     assert (
         output == "ERROR: data.urls is '[a', expected a list of http(s):// or file:// addresses, paths or the word "
@@ -300,15 +303,35 @@ def test_a_commit_during_an_experiment_does_not_hide_its_result(project: Path) -
     run(project, "git", "reset", "--quiet", "--soft", before)
 
 
-def test_a_file_that_git_does_not_track_is_named_before_an_experiment_starts(project: Path) -> None:
-    file = project / "alexnet" / "model" / "networks" / "mine.py"
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("alexnet/model/networks/mine.py", "alexnet/model/networks/mine.py"),
+        ("alexnet/report/part.html.j2", "alexnet/report/part.html.j2"),
+        ("alexnet/\udce9.py", r"alexnet/\udce9.py"),  # no UTF-8
+    ],
+)
+def test_a_file_that_git_does_not_track_is_named_before_an_experiment_starts(
+    name: str, shown: str, project: Path
+) -> None:
+    file = project / name
     file.write_text("")
-    output = run(project, "python", "-m", "tools", "demo", code=2)
+    try:
+        output = run(project, "python", "-m", "tools", "demo", code=2)
+    finally:
+        file.unlink()
     assert output == (
-        "ERROR: git does not track alexnet/model/networks/mine.py, so an experiment would not have it: type "
-        "`git add alexnet/model/networks/mine.py` first\n"
+        f"ERROR: git does not track {shown}, so an experiment would not have it: type `git add {shown}` first\n"
     )
-    file.unlink()
+
+
+def test_a_repository_of_another_user_is_refused_with_gits_reason(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (line,) = run(project, "python", "-m", "tools", "demo", code=2).splitlines()
+    assert line.startswith("ERROR: git refuses to read this folder: ")
+    assert "git config --global --add safe.directory" in line
 
 
 def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:

@@ -1,9 +1,12 @@
 import errno
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from alexnet.runtime import files
 from alexnet.runtime.errors import exit_on_failure
 from alexnet.runtime.files import replacing, write_text
 
@@ -32,6 +35,44 @@ def test_too_little_memory_is_told_in_one_line(words: str, told: str, capsys: py
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ERROR: there is too little memory: ")
     assert told in line
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_folder_comes_back_when_its_replacement_is_interrupted(
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report"
+    path.mkdir()
+    (path / "page").write_text("old", encoding="utf-8")
+    rename = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        if source.name == path.name and target == path:  # the old folder has been moved by now
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        if killed:  # by kill -9, after which nothing is tidied up
+            patch.setattr(files, "_bring_back", lambda *_: None)
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt), replacing(path) as new:
+            new.mkdir()
+    assert path.exists() != killed
+    with pytest.raises(ZeroDivisionError), replacing(path):
+        raise ZeroDivisionError
+    assert (path / "page").read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_is_one_line_where_the_shell_closed_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as caught, exit_on_failure():
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "ERROR: Permission denied: a\n"
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:

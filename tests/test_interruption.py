@@ -489,15 +489,22 @@ def test_what_a_process_uses_is_not_cleared(
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
     for folder in (logs, copy):
         (folder / "inside").mkdir(parents=True)
-    process = start(copy / "inside", "sleep", "600")
     monkeypatch.chdir(tmp_path)
-    main(argparse.Namespace(clear=True))
-    assert [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()] == ["in use", "in use"]
-    process.kill()
-    process.wait()
+    # A process in the copy, and DVC before it changes into the copy or after it has left it.
+    for place, argument in ((copy / "inside", "x"), (tmp_path, "/usr/bin/dvc"), (tmp_path, "tools")):
+        process = start(place, "python", "-c", "import time; print(flush=True); time.sleep(600)", argument)
+        assert process.stdout
+        process.stdout.readline()
+        main(argparse.Namespace(clear=True))
+        assert [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()] == ["in use", "in use"]
+        process.kill()
+        process.wait()
     main(argparse.Namespace(clear=True))
     assert logs.exists()
     assert not copy.exists()
+    os.utime(logs, (0, 0))  # the process that made them had the number of this one, but is gone
+    main(argparse.Namespace(clear=True))
+    assert not logs.exists()
 
 
 def test_a_lock_that_is_held_is_not_cleared(

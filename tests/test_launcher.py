@@ -1,11 +1,13 @@
 """How workers end, and how their launcher reports it: with the real `msrun`, and workers that do not train."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from alexnet.runtime.errors import InputError, Stopped, WorkerError
+from alexnet.training import launcher
 from alexnet.training.launcher import OUTCOMES, launch, outcome_reported
 from tests.conftest import one_line
 
@@ -18,7 +20,7 @@ from alexnet.training.launcher import outcome_reported
 with exit_on_failure():
     try:
         with outcome_reported():
-            if os.environ["RANK_ID"] in {ranks}:
+            if os.environ["RANK_ID"] in "{ranks}":
                 {code}
     except Stopped:
         sys.exit()
@@ -27,7 +29,7 @@ with exit_on_failure():
 
 def launch_two(folder: Path, code: str, ranks: str = "1") -> None:
     """Launch two workers. Those with these ranks run the code, and the others do nothing."""
-    launch(["-c", WORKER.format(ranks=repr(ranks), code=code)], 2, folder, lambda: False)
+    launch(["-c", WORKER.format(ranks=ranks, code=code)], 2, folder, lambda: False)
 
 
 def test_log_lines_are_not_mistaken_for_failures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +58,36 @@ def test_a_full_disk_is_passed_on(tmp_path: Path) -> None:
 def test_a_request_to_stop_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match=r"^stopped after epoch 2$"):
         launch_two(tmp_path, "raise Stopped('stopped after epoch 2')", "01")
+
+
+def test_a_request_to_stop_may_come_when_a_worker_has_ended(tmp_path: Path) -> None:
+    outcome, since = tmp_path / "worker_1.outcome.json", time.monotonic()
+
+    def stop() -> bool:
+        nonlocal since
+        if not outcome.exists():
+            since = time.monotonic()
+        return time.monotonic() > since + 3  # msrun looks for workers that have ended once a second
+
+    code = "import time; signal.signal(signal.SIGTERM, lambda *_: None); time.sleep(6)"
+    launch(["-c", WORKER.format(ranks="0", code=code)], 2, tmp_path, stop)
+    assert outcome.exists()
+
+
+def test_workers_may_take_long_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "END_SECONDS", 1)
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 5)
+    code = (
+        "import time; wait = {signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, wait); print('ready'); "
+        "sys.stdout.flush(); signal.sigwait(wait); time.sleep(8); raise Stopped('stopped at last')"
+    )
+    logs = [tmp_path / f"worker_{rank}.log" for rank in (0, 1)]
+
+    def stop() -> bool:
+        return all("ready" in log.read_text(encoding="utf-8") for log in logs)
+
+    with pytest.raises(Stopped, match=r"^stopped at last$"):
+        launch(["-c", WORKER.format(ranks="01", code=code)], 2, tmp_path, stop)
 
 
 def test_a_worker_without_an_outcome_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -26,8 +27,9 @@ from alexnet.inference.predict import likeliest
 from alexnet.model.checkpoint import save_weights
 from alexnet.runtime.errors import InputError
 from tests import workspaces
-from tests.conftest import ROOT, one_line
+from tests.conftest import one_line
 from tests.networks import photographs, varied
+from tests.workspaces import ROOT
 
 IMAGES = photographs(3)
 READ = ", ".join(FORMATS)
@@ -140,6 +142,7 @@ def test_the_onnx_file_answers_without_mindspore(
     assert done.returncode == 2
     document = json.loads(done.stdout)
     assert [failure["image"] for failure in document["failures"]] == ["notes.txt", "cut.png"]
+    assert [prediction["image"] for prediction in document["predictions"]] == ["0.png", "1.png"]
     for prediction, classes in zip(document["predictions"], expected, strict=False):
         found = {one["class"]: one["probability"] for one in prediction["classes"]}
         assert list(found) == list(classes)
@@ -166,6 +169,48 @@ def test_what_is_not_installed_is_one_line(missing: str, model: str, part: str, 
     assert (done.returncode, done.stdout) == (2, b"")
     (line,) = done.stderr.decode().splitlines()
     assert part in line
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (["\x1b[2Jcat", *"abcdefghi"], ()),
+        ([["a"], *"bcdefghij"], ("is no ONNX file of this project",)),
+        ("abcdefghij", ("is no ONNX file of this project",)),
+    ],
+)
+def test_class_names_of_an_onnx_file_are_checked(
+    names: Any, parts: tuple[str, ...], folder: Path, tmp_path: Path
+) -> None:
+    path, model = tmp_path / "a.onnx", onnx.load(folder / "models" / "alexnet.onnx")
+    helper.set_model_props(model, {"class_names": json.dumps(names)})
+    onnx.save(model, path)
+    if not parts:
+        assert OnnxClassifier(path).class_names[0] == r"\x1b[2Jcat"
+        return
+    with pytest.raises(InputError) as caught:
+        OnnxClassifier(path)
+    one_line(caught, str(path), *parts)
+
+
+def test_an_onnx_file_whose_network_fails_is_one_line(tmp_path: Path) -> None:
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 32, 32, 3])
+    probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 7])  # an image has 3072 values
+    nodes = [
+        helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["x", "shape"], ["y"]),
+        helper.make_node("Slice", ["y", "start", "end", "axis"], ["probabilities"]),
+    ]
+    places = {"start": 0, "end": 2, "axis": 1}
+    bounds = [helper.make_tensor(name, TensorProto.INT64, [1], [place]) for name, place in places.items()]
+    graph = helper.make_graph(nodes, "failing", [images], [probabilities], [shape, *bounds])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"class_names": '["a", "b"]'})
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(InputError) as caught:
+        OnnxClassifier(tmp_path / "a.onnx").probabilities(np.zeros((1, 32, 32, 3), np.uint8))
+    one_line(caught, f"the network in {tmp_path / 'a.onnx'} cannot be computed", "export the model again")
 
 
 @pytest.mark.parametrize("fault", ["empty", "page", "half", "another"])

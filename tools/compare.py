@@ -146,7 +146,13 @@ def parameters(data: dict[str, Any]) -> dict[str, Any]:
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return the changed parameters as `dvc exp run -S` takes them, without secrets in URLs."""
-    return [f"{name}={masked(json.dumps(value))}" for name, value in after.items() if before.get(name) != value]
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shown(entry) for entry in value]
+        return masked(value) if isinstance(value, str) else value
+
+    return [f"{name}={json.dumps(shown(value))}" for name, value in after.items() if before.get(name) != value]
 
 
 def count_older() -> int:

@@ -71,7 +71,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
-    code_files = (f"{paths.LIBRARY}/*.py", "stages/*.py")  # also in their subfolders
+    code_files = (f"{paths.LIBRARY}/*.py", f"{paths.LIBRARY}/*.j2", "stages/*.py")  # also in their subfolders
     if untracked := git("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *code_files):
         file = untracked.splitlines()[0]
         raise InputError(f"git does not track {file}, so an experiment would not have it: type `git add {file}` first")
@@ -134,6 +134,9 @@ def is_current(name: str, settings: Sequence[str]) -> bool:
 def check_repository() -> None:
     """Raise InputError unless an experiment can start from HEAD."""
     try:
+        refusal = subprocess.run(["git", "rev-parse"], capture_output=True, text=True, check=False).stderr
+        if "safe.directory" in refusal:  # git says in the user's language why, and which command allows it
+            raise InputError(f"git refuses to read this folder: {refusal}")
         if not git("rev-parse", "--quiet", "--verify", "HEAD:./dvc.yaml"):
             raise InputError(
                 "this folder's dvc.yaml is not in a git commit, and an experiment starts from a commit: clone the "
@@ -151,7 +154,9 @@ def check_repository() -> None:
 def git(*arguments: str, given: str = "") -> str:
     """Return the output of a git command, or an empty text if it fails. `given` is its standard input."""
     command = ["git", *arguments]
-    result = subprocess.run(command, input=given, capture_output=True, text=True, encoding="utf-8", check=False)
+    result = subprocess.run(
+        command, input=given, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+    )
     return result.stdout.strip() if result.returncode == 0 else ""
 
 

@@ -3,6 +3,7 @@
 import http.client
 import logging
 import queue
+import re
 import shutil
 import stat
 import threading
@@ -66,7 +67,7 @@ class _Receiver(threading.Thread):
                     text = f"the server answered {status} {http.client.responses.get(status, '')}".rstrip()
                     raise (_TransientError if status in _BUSY else InputError)(text)
                 length = response.headers.get("Content-Length", "")
-                self.size = int(length) if length.isascii() and length.isdigit() else None
+                self.size = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
                 while not self._stopped.is_set():
                     block = response.raw.read1(_BLOCK, decode_content=False)
                     self._blocks.put(block)
@@ -120,6 +121,10 @@ def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
         raise _TransientError(_reason(error)) from None
     except requests.TooManyRedirects as error:
         raise InputError(str(error)) from None
+    except requests.exceptions.InvalidProxyURL:
+        raise InputError("the environment names a proxy whose address is not valid") from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):  # `write` has checked the first address
+        raise InputError("the server redirects to an address that cannot be used") from None
     finally:
         receiver.stop()
 
@@ -142,7 +147,9 @@ def _reason(error: BaseException) -> str:
             return "the server's answer is not HTTP"
     if any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in chain):
         return f"no answer within {TIMEOUT} s"
-    return str(error)
+    if any(isinstance(cause, requests.exceptions.ProxyError) for cause in chain):
+        return "the proxy refused the connection"
+    return f"the connection failed ({type(error).__name__})"
 
 
 def _fetch(url: str, new: Path, limit: int, minimum_rate: float) -> None:
@@ -208,6 +215,7 @@ def download(
     def write(url: str) -> Callable[[Path], None]:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https"):
+            requests.Request("GET", url).prepare()  # raises a ValueError if the address is not valid
             return lambda new: _fetch(url, new, limit, minimum_rate)
         source = Path(url2pathname(parts.path)) if parts.scheme == "file" else root / Path(url).expanduser()
         return lambda new: _copy(source, new, limit)
@@ -229,7 +237,7 @@ def download(
         else:
             log.info("%s from %s", path, shown)
             return
-    remote = any(urlsplit(url).scheme in ("http", "https") for url in urls)
+    remote = any(re.match(r"(?i)\s*https?:", url) for url in urls)
     advice = "download it yourself and put its path into data.urls" if remote else "correct data in params.yaml"
     raise InputError(
         f"no place in data.urls has the archive, see the reasons above: {advice}, or set data.urls=[{GENERATED}] to "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
-from alexnet.runtime.errors import InputError
+from alexnet.runtime.errors import InputError, printable
 
 INPUT, OUTPUT, CLASS_NAMES = "images", "probabilities", "class_names"
 """The names of the input, of the output and of the metadata in a file of `alexnet.inference.export.write_onnx`."""
@@ -40,11 +40,12 @@ class OnnxClassifier:
         options.log_severity_level = 4  # a failure is raised as well
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            self.class_names: list[str] = list(
-                json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES])
-            )
+            names = json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES])
         except Exception:  # of many types, with long texts about ONNX Runtime's own code
-            raise InputError(f"{path} is no ONNX file of this project, or damaged: export the model again") from None
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path} is no ONNX file of this project, or damaged: export the model again")
+        self._path, self.class_names = path, [printable(name) for name in names]
         found = [
             (one.name, one.type, one.shape[1:]) for one in self._session.get_inputs() + self._session.get_outputs()
         ]
@@ -59,6 +60,11 @@ class OnnxClassifier:
         """Return the probability of each class, float32 of shape (N, num_classes).
 
         images: uint8 of shape (N, 32, 32, 3), channels red, green, blue.
+
+        Raises InputError when the file's network cannot be computed.
         """
-        answer: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
+        try:
+            answer: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
+        except Exception:  # of many types, with long texts about ONNX Runtime's own code
+            raise InputError(f"the network in {self._path} cannot be computed: export the model again") from None
         return answer

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import itertools
-import logging
 import math
 import stat
 from collections.abc import Collection, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from google.protobuf.message import DecodeError
+from mindspore.log import _get_logger
 from mindspore.nn.utils import no_init_parameters
 from mindspore.train.checkpoint_pb2 import Checkpoint
 
@@ -55,11 +55,12 @@ _LIMITS = {
 
 def write_checkpoint(values: Mapping[str, ms.Tensor], path: Path) -> None:
     """Write tensors, by name, to `path`, which ends in .ckpt. Raises OSError when the file system does."""
-    logging.disable()  # MindSpore would also log the error that it raises
+    logger = _get_logger()
+    logger.disabled = True  # MindSpore would also log the error that it raises
     try:
         ms.save_checkpoint([{"name": name, "data": value} for name, value in values.items()], str(path))
     finally:
-        logging.disable(logging.NOTSET)
+        logger.disabled = False
     make_readable(path)
 
 

@@ -81,6 +81,8 @@ def exit_on_failure() -> Iterator[None]:
 
 def _discard_output() -> None:
     # Python flushes standard output when it exits. If that failed now, it would fail then with several lines.
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -27,13 +27,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path for a new file or folder; after the body, sync it to disk and move it to `path`.
 
     The yielded path has the same name, in a temporary folder `.NAME.partial` beside `path`. The leftovers of a killed
-    process are removed from there first. When the body raises an exception, whatever was at `path` stays. The parent
-    folder is created if it is missing.
+    process are removed from there first. Until the new file or folder is there, whatever was at `path` stays, or comes
+    back if this is interrupted; if the process is killed between two renames of folders, the next call brings it back.
+    The parent folder is created if it is missing.
 
     Raises OSError when the file system does, with `path` as the file if the error names none, as for a full disk, and
     IsADirectoryError when the body makes a file and there is a folder at `path`.
     """
     partial = path.with_name(f".{path.name}.partial")
+    old = partial / "old"
+    _bring_back(old, path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -42,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
         for file in [new, *new.rglob("*")]:
             _sync(file)
         if path.is_dir() and new.is_dir():  # a rename can replace a file, but not a folder
-            os.replace(path, partial / "old")
+            os.replace(path, old)
         os.replace(new, path)
         _sync(path.parent)
     except OSError as error:
@@ -50,7 +53,14 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
+        _bring_back(old, path)
         shutil.rmtree(partial)
+
+
+def _bring_back(old: Path, path: Path) -> None:
+    # Between two renames, the old folder is in another place, and nothing is at its own.
+    if old.exists() and not path.exists():
+        os.replace(old, path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,8 @@ HIDDEN = "***"
 
 # Matches the whole text if it begins like a URL, and otherwise every word that does. A mistyped URL may have one slash.
 _URL = re.compile(r"(?is)\A\s*[a-z][a-z0-9+.-]*:/.*|[a-z][a-z0-9+.-]*:/\S*")
+# Matches a user name and password without a scheme before them, as where it was forgotten.
+_LOGIN = re.compile(r"(?<![^\s\"'\[(,/])[^\s/@:\"'\[(,]+:[^\s/@]+@(?=\S)")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@\[]*)(:\d*)?")
 
 
@@ -15,7 +17,7 @@ def masked(text: str) -> str:
 
     `https://user:password@host/file?token=1` becomes `https://***@host/file?***`.
     """
-    return _URL.sub(_mask, text)
+    return _LOGIN.sub(f"{HIDDEN}@", _URL.sub(_mask, text))
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -205,7 +205,8 @@ class Batches(Sequence[Batch]):
         if self._dropout_rate:
             shape = self.batch_size, *self._dropout_shape
             draws = _generator(self._seed, _DROPOUT, step).integers(0, DROPOUT_STEPS, shape, np.uint16)
-            keep = draws >= round(self._dropout_rate * DROPOUT_STEPS)
+            dropped = min(max(1, round(self._dropout_rate * DROPOUT_STEPS)), DROPOUT_STEPS - 1)  # neither none nor all
+            keep = draws >= dropped
         shard = self._shard
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 

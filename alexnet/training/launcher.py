@@ -25,9 +25,8 @@ POLL_SECONDS = 0.1
 """How often to look at the workers, in seconds."""
 GRACE_SECONDS = 10
 """How long the other workers may keep running after the first has ended, in seconds. Normally they end together."""
-STOP_SECONDS = 60
-"""How long the workers may take to save their state after a request to stop, in seconds. After the last worker has
-ended, `msrun` may take as long."""
+END_SECONDS = 60
+"""How long `msrun` may keep running after the last worker has ended, in seconds."""
 
 OUTCOMES = "ALEXNET_OUTCOMES"
 """The environment variable that has the folder to which a launched worker writes its outcome."""
@@ -116,11 +115,12 @@ def launch(command: Sequence[str], workers: int, log_folder: Path, stop: Callabl
             env=os.environ | {"PATH": path, LAUNCHED: "1", OUTCOMES: str(log_folder)},
             start_new_session=True,
         )
+        msrun_process = psutil.Process(msrun.pid)
         processes: dict[int, psutil.Process] = {}  # the workers by rank
         try:
             first_ended = _watch(msrun, processes, workers, stop, shown)
         finally:
-            _kill([msrun.pid, *(process.pid for process in processes.values())])
+            _kill([msrun_process, *processes.values()])
             msrun.wait()
             _relay(shown)
 
@@ -149,7 +149,8 @@ def _watch(
     # Copies the log to standard output and adds the workers to `processes`, until msrun has ended or it is time to kill
     # all of them. Returns the ranks of the workers that ended first.
     first_ended: list[int] = []
-    ended_at = stopped_at = None
+    ended_at = None
+    stopping = False
     while msrun.poll() is None:
         time.sleep(POLL_SECONDS)
         _relay(log)
@@ -158,14 +159,14 @@ def _watch(
         if not first_ended:
             first_ended = [rank for rank, process in processes.items() if not alive(process)]
             ended_at = now if first_ended else None
-        if stop() and stopped_at is None and len(processes) == workers:
-            stopped_at = now
+        if stop() and not stopping and len(processes) == workers:
+            # They stop after their step, and after the validation if it is due, however long that takes.
+            stopping = True
             for process in processes.values():
-                process.terminate()
-        grace = GRACE_SECONDS if any(map(alive, processes.values())) else STOP_SECONDS
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+        grace = GRACE_SECONDS if any(map(alive, processes.values())) else END_SECONDS
         if ended_at and now - ended_at > grace:
-            break
-        if stopped_at and now - stopped_at > STOP_SECONDS:
             break
     return first_ended
 
@@ -202,23 +203,26 @@ def _relay(log: IO[str]) -> None:
 
 def _workers(pid: int) -> dict[int, psutil.Process]:
     # Returns the workers among msrun's children, by rank. Another child is a `tail` with the environment of a worker.
-    processes = {}
+    processes: dict[int, psutil.Process] = {}
     try:
-        for process in psutil.Process(pid).children():
+        children = psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return processes
+    for process in children:
+        with suppress(psutil.Error):  # it has ended; of a zombie, there is no environment
             environment = process.environ()
             if environment.get("MS_ROLE") == "MS_WORKER" and process.name() != "tail":
                 processes[int(environment["RANK_ID"])] = process
-    except psutil.Error:  # a process has just ended
-        pass
     return processes
 
 
-def _kill(pids: Sequence[int]) -> None:
-    # Kills these processes and all their descendants, which include msrun's scheduler.
-    for pid in pids:
-        try:
-            parent = psutil.Process(pid)
-            for process in [*parent.children(recursive=True), parent]:
+def _kill(parents: Sequence[psutil.Process]) -> None:
+    # Kills these processes and all their descendants, which include msrun's scheduler. Some may have ended; psutil
+    # notices when their numbers belong to other processes.
+    for parent in parents:
+        descendants: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            descendants = parent.children(recursive=True)
+        for process in [*descendants, parent]:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-        except psutil.NoSuchProcess:
-            pass
