@@ -11,7 +11,10 @@ def tally(attack: str, outcome: str) -> None:
 
 
 def lines() -> list[str]:
-    """Return the table, nothing when nothing was counted: the attack, all tries, those of each outcome, the bad."""
+    """Return the lines of the table, or none if nothing was counted.
+
+    Its columns are the attack, the number of tries, those of each outcome, and the bad ones.
+    """
     if not _COUNTS:
         return []
     outcomes = list(dict.fromkeys(outcome for counts in _COUNTS.values() for outcome in counts if outcome != "bad"))

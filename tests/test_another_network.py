@@ -24,6 +24,7 @@ from stages import params
 from stages.train_outputs import image_size
 from tests import workspaces
 from tests.conftest import one_line
+from tests.trainings import TRAIN, wait_for
 from tests.workspaces import change, run, start
 
 SMALL = '''
@@ -236,16 +237,12 @@ def test_another_network_in_one_file(tmp_path: Path) -> None:
     for stage in ("download", "verify"):
         run(folder, "python", "-m", "stages", stage)
 
-    train = ("python", "-m", "stages", "train")
-    process = start(folder, *train, pause=0.05)
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("epoch: "):
-            break
+    process = start(folder, *TRAIN, pause=0.05)
+    wait_for(process, "epoch: ")
     process.send_signal(signal.SIGTERM)
     stopped, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, stopped
-    assert "resuming after epoch" in run(folder, *train)
+    assert "resuming after epoch" in run(folder, *TRAIN)
     metrics = json.loads((folder / "metrics" / "train.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == 8 * 76 + (6 * 7 * 8 + 1) * 12
     assert metrics["pflop"] == 2 * (2 * 6 * 7 * 8 * 75 + 3 * 6 * 7 * 8 * 12) * 500 * 20 / 1e15
@@ -271,7 +268,7 @@ def test_another_network_in_one_file(tmp_path: Path) -> None:
     shutil.copy(folder / "models" / "alexnet.ckpt", folder / "pretrained.ckpt")
     still = {"learning_rate": 1e-40, "lr_schedule": "constant", "weight_decay": 0.0, "epoch_size": 1}
     change(folder, model={"num_classes": 10}, train=still | {"initial_weights": "pretrained.ckpt"})
-    assert "so classes.bias and classes.weight are left out" in run(folder, *train)
+    assert "so classes.bias and classes.weight are left out" in run(folder, *TRAIN)
     first, second = (read_checkpoint(folder / name) for name in ("pretrained.ckpt", "models/alexnet.ckpt"))
     for name in ("convolution.weight", "convolution.bias"):
         assert np.allclose(second[name], first[name], rtol=0, atol=1e-30)

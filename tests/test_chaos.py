@@ -1,8 +1,8 @@
 """`dvc repro` stopped at random moments, again and again, ends with the bytes of a run left alone.
 
 A random signal to a random process stops it, or a disk that is full for a while. The normal suite stops two trainings;
-`make chaos KILLS=100` stops the whole pipeline so often and ends with a table. SEED=N repeats what a run with that seed
-did; the moments are then the same, but not what the processes are at by then.
+`make chaos KILLS=100` stops the whole pipeline 100 times and ends with a table. SEED=N repeats the choices of the run
+with that seed; the moments are then the same, but not what the processes are doing at these moments.
 """
 
 import json
@@ -26,10 +26,10 @@ from alexnet.kernels import onednn
 from alexnet.runtime.processes import alive
 from tests import workspaces
 from tests.tables import tally
-from tests.trainings import HOLD_TIMES, duplicate, without_times
+from tests.trainings import OUTPUTS_WITH_TIMES, duplicate, states, without_times
 from tests.workspaces import change, run, wait_until
 
-KILLS = int(os.environ.get("KILLS", 0))
+KILLS = int(os.environ.get("CHAOS_KILLS") or 0)
 REPRO = ("dvc", "repro") if KILLS else ("dvc", "repro", "train")
 OUTPUTS = ("data", "dvclive", "metrics", "models", "plots", "predictions")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -38,6 +38,8 @@ SHARE_OF_FULL_DISKS = 0.2
 FULL_SECONDS = 8
 """The longest time for which the disk is full."""
 MOST_KILLS_OF_A_RUN = 5
+STEP_SECONDS = 0.2
+"""How long a training waits before each step, so that many of the signals come between its steps."""
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def result(folder: Path) -> dict[str, Any]:
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     digests = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
     lock = without_times((folder / "dvc.lock").read_text(encoding="utf-8"))
-    return {"lock": lock} | {name: digest for name, digest in digests.items() if name not in HOLD_TIMES}
+    return {"lock": lock} | {name: digest for name, digest in digests.items() if name not in OUTPUTS_WITH_TIMES}
 
 
 def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str, str]:
@@ -72,10 +74,10 @@ def disturb(dvc: "subprocess.Popen[bytes]", chance: random.Random) -> tuple[str,
 
 
 def fill_disk(dvc: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """Have no process below DVC write more to any file, as on a full disk, and after some time have them write again.
+    """Keep all processes below DVC from writing to files for some seconds, as on a full disk.
 
-    What they start meanwhile has the limit as well. It needs no rights, and to whoever writes, only the error's name is
-    another than on a full disk.
+    Processes that they start meanwhile inherit the limit. It needs no root rights. A write fails as on a full disk, but
+    with another error number.
     """
     for limit in (0, resource.RLIM_INFINITY):
         for process in processes_of(dvc):
@@ -131,11 +133,11 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     change(repository, train={"kernels": kernels})
     start = time.monotonic()
     alone = duplicate(repository, tmp_path / "alone")  # each has its own .dvc/cache
-    run(alone, *REPRO)
+    run(alone, *REPRO, pause=STEP_SECONDS)
     expected, seconds = result(alone), time.monotonic() - start
-    seed = int(os.environ.get("SEED", time.time_ns() if KILLS else 1))
+    seed = os.environ.get("CHAOS_SEED") or (time.time_ns() if KILLS else 1)
     print(f"SEED={seed}", flush=True)
-    chance = random.Random(seed)  # noqa: S311  # no secret
+    chance = random.Random(f"{seed} {kernels}")  # noqa: S311  # no secret
     kills = 0
     while kills < max(1, KILLS // 2):
         folder = duplicate(repository, tmp_path / "stopped")
@@ -149,7 +151,8 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
             print(f"{kernels} {kills}: {attack}, {running}", flush=True)
         outcome = "bad"
         try:
-            run(folder, *REPRO)
+            output = run(folder, *REPRO)
+            assert KILLS or "resuming after epoch" in output, "the training was stopped between its steps"
             assert result(folder) == expected, done
             wait_until(lambda place=folder: not processes_in(place))  # type: ignore[misc]
             outcome = "same bytes"
@@ -174,11 +177,14 @@ def repro_disturbed(folder: Path, log: IO[bytes], chance: random.Random, seconds
     dvc = subprocess.Popen(
         REPRO,
         cwd=folder,
-        env=workspaces.environment(),
+        env=workspaces.environment() | {workspaces.PAUSE: str(STEP_SECONDS)},
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    if not KILLS:  # the only signal comes between the first steps
+        wait_until(lambda: bool(states(folder)))
+        seconds = 3 * STEP_SECONDS
     try:
         dvc.wait(chance.uniform(0, seconds))
     except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from alexnet.kernels.choice import Kernels
 from alexnet.model.checkpoint import load_network, save_weights
 from alexnet.runtime import device
 from alexnet.runtime.processes import alive
+from alexnet.training.launcher import free_port
 from stages import evaluate as evaluate_stage
 from stages.__main__ import STAGES, TOOLS, description, parse
 from tests import archives, workspaces
@@ -102,7 +104,8 @@ def test_missing_initial_weights_are_told_before_the_download(small: Path, run: 
 
 
 def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
-    change(small, data={"urls": ["http://127.0.0.1:1/a.tar.gz", "none.tar.gz"], "md5": "0" * 32})
+    url = f"http://127.0.0.1:{free_port()}/a.tar.gz"
+    change(small, data={"urls": [url, "none.tar.gz"], "md5": "0" * 32})
     before = files_of(small)
     once = (
         "import alexnet.archive.download; alexnet.archive.download.RETRIES = 0; "
@@ -113,7 +116,7 @@ def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("ERROR: no place in data.urls has the archive")
     assert result.stdout.splitlines() == [
-        "http://127.0.0.1:1/a.tar.gz: Connection refused",
+        f"{url}: Connection refused",
         "none.tar.gz: cannot be read: No such file or directory",
     ]
     assert files_of(small) == before
@@ -269,8 +272,14 @@ def waits_for_signals(pid: int) -> bool:
     return bool(int(blocked, 16) >> signal.SIGINT - 1 & 1)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("command", INTERRUPTIBLE)
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [
+        *((command, signal.SIGINT, 130) for command in INTERRUPTIBLE),
+        *(("download", number, code) for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129))),
+        ("predict", signal.SIGTERM, 143),
+    ],
+)
 def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, small: Path, checkpoint: Path) -> None:
     put_test_images(small / "data" / "cifar-10-verify-bin")
     before = files_of(small)
@@ -280,6 +289,21 @@ def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, s
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (code, "ERROR: interrupted\n")
     assert files_of(small) == before
+
+
+def test_a_download_can_be_interrupted_while_the_server_is_silent(small: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.tar.gz"
+        change(small, data={"urls": [url], "md5": None})
+        before = files_of(small)
+        process = start(small, "python", "-m", "stages", "download")
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=20)
+    assert (process.returncode, output) == (130, "ERROR: interrupted\n")
+    assert files_of(small) == before
+    assert not list(small.rglob("*.partial"))
 
 
 def test_output_that_cannot_be_written_is_one_line(small: Path, checkpoint: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -13,8 +14,9 @@ import pytest
 import yaml
 
 from tests import workspaces
+from tests.trainings import wait_for
 from tests.workspaces import environment, run
-from tools import compare, experiments, figure, seeds
+from tools import compare, experiments, figure, recipes, seeds
 
 TINY = {
     "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
@@ -164,20 +166,9 @@ def test_a_recipe_with_other_values_and_another_name(project: Path) -> None:
     assert output.splitlines() == ["ERROR: there is no experiment nobody; `make compare ALL=1` shows all there are"]
 
 
-def test_seeds(project: Path) -> None:
-    command = [
-        "python",
-        "-m",
-        "tools",
-        "seeds",
-        "demo",
-        "-S",
-        "train.learning_rate=0.01",
-        "--seeds",
-        "1",
-        "2",
-        "--format",
-    ]
+def test_seeds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["python", "-m", "tools", "seeds", "demo", "-S", "train.learning_rate=0.01", "--seeds"]
+    command += ["1", "2", "--format"]
     result = subprocess.run(
         [*command, "json"], cwd=project, env=environment(), capture_output=True, encoding="utf-8", check=True
     )
@@ -201,16 +192,21 @@ def test_seeds(project: Path) -> None:
     output = run(project, *command, "markdown")
     assert "Running stage" not in output, "both have been run"
     assert f"| test accuracy | {statistics.fmean(metrics['test_accuracy']):.4f} |" in output
-    one_more = ("text", "-S", "train.learning_rate=0.02")
-    output = run(project, *command, *one_more)
-    assert output.count("Running stage 'train'") == 2, "the learning rate is another one"
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(recipes, "FOLDER", project / "recipes")
+    settings = [*recipes.load("demo"), "train.learning_rate=0.01", "train.seed=1"]
+    assert experiments.is_current("demo-seed-1", settings)
+    assert not experiments.is_current("demo-seed-1", [*settings, "train.learning_rate=0.02"])
     code = project / "alexnet" / "training" / "schedule.py"
     before = code.read_text(encoding="utf-8")
-    code.write_text(f"{before}# a change\n", encoding="utf-8")
-    output = run(project, *command, *one_more)
-    code.write_text(before, encoding="utf-8")
-    assert output.count("Running stage 'train'") == 2, "the code is another one"
-    output = run(project, *command[:6], "--seeds", "7", "4294967296", code=2)
+    try:
+        code.write_text(f"{before}# a change\n", encoding="utf-8")
+        assert not experiments.is_current("demo-seed-1", settings)
+    finally:
+        code.write_text(before, encoding="utf-8")
+
+    output = run(project, *command[:-4], "--seeds", "7", "4294967296", code=2)
     assert output.startswith("ERROR: train.seed is 4294967296, expected ")
     assert output.count("\n") == 1, "seed 7 is not run first"
     output = run(project, *command, "text", "-S", "data.urls=[a", code=2)
@@ -223,16 +219,11 @@ def test_seeds(project: Path) -> None:
 def interrupted(folder: Path, *command: str, at: str) -> str:
     """Start a command and press Ctrl-C when it prints a text; return what it printed to its end."""
     process = workspaces.start(folder, *command)
-    assert process.stdout
-    printed = []
-    for line in process.stdout:
-        printed.append(line)
-        if at in line:
-            os.killpg(process.pid, signal.SIGINT)
-            break
+    printed = wait_for(process, at)
+    os.killpg(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=120)
-    assert process.returncode not in (0, None), "".join(printed) + rest
-    return "".join(printed) + rest
+    assert process.returncode not in (0, None), printed + rest
+    return printed + rest
 
 
 def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: Path) -> None:
@@ -248,7 +239,7 @@ def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: P
     assert run(project, "git", "status", "--short") == ""
 
     output = run(project, *command)
-    assert "resuming after epoch 1" in output, "10 or a little later"
+    assert re.search(r"resuming after epoch (9|1\d) ", output), "9, 10 or a little later"
     assert {"demo-seed-11", "demo-seed-12"} <= set(run(project, *references).split())
     assert measured(project, "demo-seed-11")["train"]["steps"] == 200
     assert "Running stage" not in run(project, *command)
@@ -256,11 +247,11 @@ def test_ctrl_c_ends_a_recipe_with_seeds_and_the_same_command_resumes(project: P
 
 def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Path) -> None:
     command = ("python", "-m", "tools", "recipe", "demo", "--name", "kept", "-S", "train.seed=5")
-    run(project, *command)
-    before = measured(project, "kept")
+    before = measured(project, "demo")
+    demo = run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/demo").strip()
+    run(project, "git", "update-ref", demo.replace("demo", "kept"), demo)
     process = workspaces.start(project, *command, "-S", "train.epoch_size=400")
-    assert process.stdout
-    next(line for line in process.stdout if "epoch: 2 step: 1," in line)
+    wait_for(process, "epoch: 2 step: 1,")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
     assert measured(project, "kept.replaced") == before
@@ -278,13 +269,17 @@ def test_a_result_is_not_lost_when_git_cannot_rename_it(project: Path, monkeypat
     run(project, "git", "update-ref", old, "HEAD")
     lock = project / ".git" / f"{new}.lock"  # as a git that was killed leaves it
     lock.touch()
-    experiments.rename(old, new)
-    assert experiments.git("rev-parse", "--verify", old)
-    lock.unlink()
-    experiments.rename(old, new)
-    assert not experiments.git("rev-parse", "--verify", old)
-    assert experiments.git("rev-parse", "--verify", new)
-    run(project, "git", "update-ref", "-d", new)
+    try:
+        experiments.rename(old, new)
+        assert experiments.git("rev-parse", "--verify", old)
+        lock.unlink()
+        experiments.rename(old, new)
+        assert not experiments.git("rev-parse", "--verify", old)
+        assert experiments.git("rev-parse", "--verify", new)
+    finally:
+        lock.unlink(missing_ok=True)
+        for reference in (old, new):
+            run(project, "git", "update-ref", "-d", reference)
 
 
 def test_a_commit_during_an_experiment_does_not_hide_its_result(project: Path) -> None:
@@ -296,11 +291,13 @@ def test_a_commit_during_an_experiment_does_not_hide_its_result(project: Path) -
         "recipes.main('demo', [], 'unhidden')"
     )
     before = run(project, "git", "rev-parse", "HEAD").strip()
-    output = run(project, "python", "-c", code)
-    assert "dvc exp apply unhidden" in output
-    assert (project / "report-unhidden" / "index.html").is_file()
-    assert run(project, "git", "rev-parse", "HEAD~").strip() == before
-    run(project, "git", "reset", "--quiet", "--soft", before)
+    try:
+        output = run(project, "python", "-c", code)
+        assert "dvc exp apply unhidden" in output
+        assert (project / "report-unhidden" / "index.html").is_file()
+        assert run(project, "git", "rev-parse", "HEAD~").strip() == before
+    finally:
+        run(project, "git", "reset", "--quiet", "--soft", before)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +331,8 @@ def test_a_repository_of_another_user_is_refused_with_gits_reason(
     assert "git config --global --add safe.directory" in line
 
 
-def test_the_table_has_queued_experiments_and_counts_older_ones(project: Path) -> None:
+def test_the_table_has_queued_experiments_and_counts_older_ones(demo: tuple[Path, str], tmp_path: Path) -> None:
+    project = Path(shutil.copytree(demo[0], tmp_path / "copy", symlinks=True))
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")
     table = run(project, "python", "-m", "tools", "compare").splitlines()
     row = next(line for line in table if line.strip().startswith("waiting"))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,12 @@ def words(*arguments: str) -> str:
 
 
 def test_the_makefiles_targets_pass_on_their_variables() -> None:
-    assert commands("demo") == ["python -m tools demo"]
+    for target, command in (
+        ("demo", "python -m tools demo"),
+        ("repro", "dvc repro"),
+        ("bench", "python -m benchmarks"),
+    ):
+        assert commands(target) == [command]
     settings = "SET=data.urls=[/a.tar.gz] data.md5=null"
     given = "-S 'data.urls=[/a.tar.gz]' -S 'data.md5=null'"
     assert words("recipe", "NAME=zoo") == "python -m tools recipe 'zoo'"
@@ -144,6 +150,21 @@ def test_a_virtual_environment_that_was_not_finished_is_made_again(tmp_path: Pat
         assert not (tmp_path / ".venv" / "pyvenv.cfg").exists()
 
 
+@pytest.mark.parametrize(("version", "accepted"), [("3, 9", False), ("3, 10", True), ("3, 12", True), ("3, 13", False)])
+def test_the_makefile_refuses_other_versions_of_python(version: str, accepted: bool, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    program = f"import sys; sys.version_info = ({version}); exec(sys.argv[1])"
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\ntest \"$1\" = -m || exec '{sys.executable}' -c '{program}' \"$2\"\n", encoding="utf-8"
+    )
+    python.chmod(0o755)
+    command = ["make", f"PYTHON={python}", ".venv/pyvenv.cfg"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == accepted
+    assert ("3.10 to 3.12 needed: make PYTHON=python3.12" in done.stderr) != accepted
+
+
 def test_the_python_versions_are_those_of_the_makefile() -> None:
     (first, last) = re.findall(r"\(3, (\d+)\) <= v <= \(3, (\d+)\)", MAKEFILE)[0]
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -201,8 +222,9 @@ def test_there_is_a_row_for_each_kind_of_thing() -> None:
 
 def test_the_diagram_has_every_stage_and_folder() -> None:
     (picture,) = re.findall(r"```mermaid\n(.*?)```", CONTRIBUTING, re.DOTALL)
+    (stages,) = re.findall(r'subgraph stages\["stages/: one script a stage"\]\n(.*?)\n  end', picture, re.DOTALL)
     for stage in load("dvc.yaml")["stages"]:
-        assert re.search(rf"\b{stage}\b", picture)
+        assert re.search(rf"\b{stage}\b", stages)
     for folder in (ROOT / "alexnet").iterdir():
         if (folder / "__init__.py").exists():
             assert f'"{folder.name}/"' in picture

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from alexnet.model.checkpoint import SETTINGS, read_checkpoint
+from alexnet.runtime.errors import InputError
+from stages.train import set_initial_weights
 from tests import workspaces
+from tests.conftest import one_line
 from tests.trainings import TRAIN, duplicate, no_outputs, outputs, verified, wait_for
 from tests.workspaces import change, run, start
 
@@ -90,15 +93,24 @@ def test_a_checkpoint_of_the_zoos_with_other_classes(workspace: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_started_from_is_one_line(name: str, part: str, workspace: Path) -> None:
+def test_what_cannot_be_started_from_is_one_line(
+    name: str, part: str, workspace: Path, narrow_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = (workspace / "ten.ckpt").read_bytes()
     (workspace / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     middle = len(whole) // 2
     altered = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     (workspace / "altered.ckpt").write_bytes(altered)
-    change(workspace, train={"initial_weights": name})
+    monkeypatch.chdir(workspace)
+    with pytest.raises(InputError) as caught:
+        set_initial_weights(narrow_network, name, Path())
+    one_line(caught, part)
+
+
+def test_a_file_that_is_missing_is_refused_before_the_training(workspace: Path) -> None:
+    change(workspace, train={"initial_weights": "none.ckpt"})
     (line,) = run(workspace, *TRAIN, code=2).splitlines()
-    assert line.startswith(f"ERROR: {part}")
+    assert line.startswith("ERROR: train.initial_weights is none.ckpt, but there is no file none.ckpt")
     assert no_outputs(workspace)
 
 

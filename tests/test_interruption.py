@@ -270,14 +270,19 @@ def test_only_the_newest_states_are_kept(kept: Path) -> None:
     assert states(kept) == [f"checkpoint_alexnet-2_{step}.ckpt" for step in (3, 4, 5)]
 
 
-def test_state_is_kept_and_shown_and_cleared(kept: Path, tmp_path: Path) -> None:
+def test_state_is_kept_and_shown_and_cleared(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     workspace = duplicate(kept, tmp_path)
     shown = run(workspace, "python", "-m", "stages", "states")
     assert "alexnet 67x67, epoch_size 2" in shown
     assert "checkpoint_alexnet-2_5" in shown
-    assert "removed" in run(workspace, "python", "-m", "stages", "states", "--clear")
+    monkeypatch.chdir(workspace)
+    main(argparse.Namespace(clear=True))
+    assert capsys.readouterr().out.endswith("removed\n")
     assert states(workspace) == []
-    assert run(workspace, "python", "-m", "stages", "states") == ""
+    main(argparse.Namespace(clear=False))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -569,7 +574,7 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
         trainer.kill()
     process.communicate()
     assert process.returncode == 255
-    output = run(workspace, "dvc", "exp", "run", "--temp", "--name", "second", "-S", "train.seed=1")
+    output = run(workspace, "dvc", "exp", "run", "--temp", "--name", "second", "-S", "train.seed=1", "train")
     assert "resuming after epoch 1 step" in output
     result = json.loads(
         next((workspace / ".dvc" / "tmp" / "alexnet").glob("*/result.json")).read_text(encoding="utf-8")
@@ -578,7 +583,7 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
     monkeypatch.chdir(workspace)
     assert train.recorded(result["result"]), "in the experiment's commit"
     assert not train.recorded("0" * 32)
-    run(workspace, "dvc", "exp", "apply", "second")
+    run(workspace, "dvc", "exp", "apply", "second", code=None)  # it misses the outputs of the stages that were not run
     assert outputs(workspace) == whole
 
 

@@ -349,10 +349,10 @@ def merged(levels: int) -> str:
 @pytest.mark.usefixtures("values")
 def test_a_hostile_file_is_refused_in_a_short_line_and_soon(text: str) -> None:
     params.PATH.write_text(text, encoding="utf-8")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         params.read()
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     one_line(caught, "params.yaml")
     assert len(str(caught.value)) < 5_000
 

@@ -15,6 +15,7 @@ import yaml
 from dvc.repo import Repo
 from PIL import Image
 
+from alexnet.training.launcher import free_port
 from stages.__main__ import STAGES
 from tests import workspaces
 from tests.trainings import duplicate, without_times
@@ -260,7 +261,7 @@ def test_the_stage_refuses_an_added_parameter(project: Path) -> None:
 
 def test_an_experiment_in_a_temporary_folder_leaves_the_workspace(project: Path) -> None:
     # The experiment must run the code of its own copy, not that of the workspace, which has changed in the meantime.
-    run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3")
+    run(project, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "train.seed=3", "train")
     (project / "alexnet" / "training" / "loop.py").write_text("raise SystemExit('the code of the workspace was run')\n")
     run(project, "dvc", "queue", "start")
     run(project, "dvc", "queue", "logs", "queued", "--follow", code=None)
@@ -295,9 +296,10 @@ def test_plots_have_titles_and_axes(original: Path) -> None:
 
 
 def test_no_network_is_one_line_that_says_what_to_do(project: Path) -> None:
-    change(project, data={"urls": ["http://127.0.0.1:9/cifar-10-binary.tar.gz"]})
+    url = f"http://127.0.0.1:{free_port()}/cifar-10-binary.tar.gz"
+    change(project, data={"urls": [url]})
     output = run(project, "dvc", "repro", code=255)
-    assert output.count("http://127.0.0.1:9/cifar-10-binary.tar.gz: Connection refused") == 1
+    assert output.count(f"{url}: Connection refused") == 1
     line = next(line for line in output.splitlines() if line.startswith("ERROR: no place in data.urls"))
     for part in ("data.urls", "generated"):
         assert part in line

@@ -136,35 +136,93 @@ def test_the_screenshot_is_small() -> None:
     assert (ROOT / "docs" / "report.png").stat().st_size < 200_000
 
 
-@pytest.mark.parametrize(("document", "mirrored", "black"), [(README, "mirrored", "black"), (CHINESE, "镜像", "黑色")])
-def test_the_values_beside_the_zoos_are_those_of_the_recipes(document: Path, mirrored: str, black: str) -> None:
+WORDS = {
+    README: {
+        "mirrored": "mirrored",
+        "black": "black",
+        "tenth": "tenth",
+        "yes": "yes",
+        "no": "no",
+        "random": "random",
+        "alternating": "alternating",
+        "warm-up": "warm-up",
+        "cosine": "cosine",
+        "truncated": "truncated normal",
+        "whiten": "whiten",
+        "identity": "identity",
+    },
+    CHINESE: {
+        "mirrored": "镜像",
+        "black": "黑色",
+        "tenth": "十分之一",
+        "yes": "有",
+        "no": "无",
+        "random": "随机",
+        "alternating": "交替",
+        "warm-up": "预热",
+        "cosine": "余弦",
+        "truncated": "截断正态",
+        "whiten": "白化",
+        "identity": "恒等",
+    },
+}
+"""Words of the comparison with the model zoo, in the language of each document."""
+
+
+@pytest.mark.parametrize("document", WORDS)
+@pytest.mark.parametrize(("column", "name"), [(1, "zoo"), (2, "hour")])
+def test_the_values_beside_the_zoos_are_those_of_the_recipes(column: int, name: str, document: Path) -> None:
     rows = re.findall(r"^\|([^|]*)\|([^|]*)\|([^|]*)\|$", document.read_text(encoding="utf-8"), re.MULTILINE)
     start = next(
         number for number, row in enumerate(rows) if "recipes/zoo.yaml" in row[1] and row[2] == " `params.yaml` "
     )
-    for column, name, border in ((1, "zoo", black), (2, "hour", mirrored)):
-        recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
-        model, train = recipe["model"], recipe["train"]
-        expected = [
-            str(train["epoch_size"]),
-            str(train["batch_size"]),
-            f"{model['image_height']}\N{MULTIPLICATION SIGN}{model['image_width']}",
-            f"{train['learning_rate']:g}",
-            f"{train['momentum']:g}",
-            f"{train['label_smoothing']:g}",
-            f"{model['dropout_rate']:g}",
-            str(train["crop_padding"]),
-            str(train["cutout_size"]) if train["cutout_size"] else "",
-            "He" if train["weight_init"] == "HeNormal" else "",
-        ]
-        cells = [row[column] for row in rows[start + 2 : start + 2 + len(expected)]]
-        assert all(value in cell for value, cell in zip(expected, cells, strict=True)), cells
-        assert f"{train['weight_decay']:g}" in cells[4]
-        assert border in cells[7]
-        assert (train["lr_schedule"] == "step") == ("tenth" in cells[3] or "十分之一" in cells[3])
-        normal = "truncated normal" in cells[9] or "截断正态" in cells[9]
-        assert (train["weight_init"] == "TruncatedNormal") == normal
-        assert train["whitening"] == ("whiten" in cells[9] or "白化" in cells[9])
-        assert train["identity_init"] == ("identity" in cells[9] or "恒等" in cells[9])
-        factor = train["batch_norm_bias_lr_factor"]
-        assert factor == 1 or f"{factor} times" in cells[3] or f"{factor} 倍" in cells[3]
+    recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    model, train = recipe["model"], recipe["train"]
+    factor, hole = train["batch_norm_bias_lr_factor"], train["cutout_size"]
+    rate = [
+        train["learning_rate"],
+        *([80] if train["lr_schedule"] == "step" else []),
+        *([factor] if factor > 1 else []),
+    ]
+    expected: list[tuple[list[float], set[str]]] = [
+        ([train["epoch_size"]], set()),
+        ([train["batch_size"]], set()),
+        ([model["image_height"], model["image_width"]], set()),
+        (
+            rate,
+            {"tenth"}
+            if train["lr_schedule"] == "step"
+            else {"cosine"} | {"warm-up"}
+            if train["warmup_ratio"]
+            else set(),
+        ),
+        ([train["momentum"], train["weight_decay"]], set()),
+        ([train["label_smoothing"]], set()),
+        ([model["dropout_rate"]], {"yes" if model["batch_norm"] else "no"}),
+        ([train["crop_padding"]], {"mirrored" if train["crop_padding_mode"] == "reflect" else "black"}),
+        ([hole] if hole else [], {train["flip"]} | (set() if hole else {"no"})),
+        (
+            [],
+            {"truncated"} if train["weight_init"] == "TruncatedNormal" else {"whiten", "identity"},
+        ),
+    ]
+    assert (train["whitening"], train["identity_init"]) == (train["weight_init"] == "HeNormal",) * 2
+    for row, (numbers, words) in zip(rows[start + 2 :], expected, strict=False):
+        cell = row[column]
+        assert [float(number) for number in re.findall(r"\d+(?:\.\d+)?", cell)] == numbers, cell
+        found = {word for word, shown in WORDS[document].items() if re.search(rf"(?<![a-z]){shown}(?![a-z])", cell)}
+        assert found == words, cell
+
+
+@pytest.mark.parametrize("document", [README, CHINESE])
+def test_the_table_of_stages_has_the_outputs_of_each(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for stage, values in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+        (cell,) = re.findall(rf"^\| `{stage}` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)
+        named = [Path(name) for name in re.findall(r"`([^`]+)`", cell)]
+        entries = [*values["outs"], *values.get("metrics", ())]
+        outputs = [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+        for output in outputs:
+            assert any(output.is_relative_to(name) for name in named), f"{stage}: {output}"
+        for name in named:
+            assert any(output.is_relative_to(name) for output in outputs), f"{stage}: {name}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -112,13 +113,14 @@ def hour(tmp_path: Path) -> dict[str, str]:
 
     # The packages of this Python are used, so `make setup` has nothing to do.
     stamps = re.findall(r"^(\.venv/[\w.]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    parts_of_venv = " ".join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
+    parts_of_venv = shlex.join(f"{sys.prefix}/{name}" for name in ("bin", "lib", "pyvenv.cfg"))
     installed = f"mkdir .venv; ln -s {parts_of_venv} .venv; touch {' '.join(stamps)}; "
     hour_commands = [line for line, _ in commands(section(HOUR))]
-    lines = ["set -e", f"export HOME={tmp_path / 'home'}", "mkdir user", "cd user"]
+    lines = ["set -e", f"export HOME={shlex.quote(str(tmp_path / 'home'))}", "mkdir user", "cd user"]
     for number, line in enumerate(hour_commands):
-        line = line.replace("https://example.org/alexnet.git", str(bare)).replace("cat.jpg", "../../cat.jpg")
-        line = line.replace("/path/to/storage", str(tmp_path / "storage"))
+        line = line.replace("https://example.org/alexnet.git", shlex.quote(str(bare)))
+        line = line.replace("cat.jpg", "../../cat.jpg")
+        line = line.replace("/path/to/storage", shlex.quote(str(tmp_path / "storage")))
         lines.append(f"echo '@@{number}@@'; {installed if line == 'make setup' else ''}{line}")
     parts = re.split(r"^@@(\d+)@@\n", run(tmp_path, "bash", "-c", "\n".join(lines)), flags=re.MULTILINE)
     printed = {hour_commands[int(number)]: text for number, text in zip(parts[1::2], parts[2::2], strict=True)}

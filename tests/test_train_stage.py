@@ -19,6 +19,7 @@ from alexnet.kernels import onednn
 from alexnet.kernels.choice import Kernels
 from alexnet.model.checkpoint import InitialWeights
 from alexnet.runtime import device
+from alexnet.runtime.errors import InputError
 from alexnet.runtime.stop import ParentWatch, StopRequest
 from alexnet.training import loop
 from alexnet.training.batches import Batches
@@ -26,8 +27,9 @@ from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.progress import Progress
 from alexnet.training.recipe import Recipe
 from stages import params, train, train_outputs
+from stages.__main__ import parse
 from tests import archives
-from tests.conftest import Run, needs_onednn
+from tests.conftest import Run, needs_onednn, one_line
 from tests.test_commands import files_of
 from tests.workspaces import TINY, change, put_parameters
 
@@ -228,12 +230,13 @@ def test_kernels_and_precision_are_those_asked_for(
 
 
 @pytest.mark.parametrize("value", [".", "models/..", "absolute"])
-def test_the_flags_cannot_write_over_dvcs_outputs(value: str, workspace: Path, run: Run) -> None:
+def test_the_flags_cannot_write_over_dvcs_outputs(value: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files_of(workspace)
     given = value if value != "absolute" else str(workspace)
-    result = run("-m", "stages", "train", "--ckpt_path", given)
-    expected = f"ERROR: --ckpt_path is {given}, the folder of DVC's own outputs: give another, such as ckpt\n"
-    assert (result.returncode, result.stderr) == (2, expected)
+    monkeypatch.chdir(workspace)
+    with pytest.raises(InputError) as caught:
+        train.main(parse(["train", "--ckpt_path", given])[1], StopRequest(), ParentWatch())
+    one_line(caught, f"--ckpt_path is {given}, the folder of DVC's own outputs: give another, such as ckpt")
     assert files_of(workspace) == before
 
 
@@ -241,6 +244,7 @@ def test_the_flags_cannot_write_over_dvcs_outputs(value: str, workspace: Path, r
 def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, workspace: Path, run: Run) -> None:
     put_training_images(workspace / "images")
     change(workspace, **TINY)
+    change(workspace, train={"amp_level": "O0"})
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
     result = run(
@@ -256,7 +260,11 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
         GIT_CEILING_DIRECTORIES=str(workspace.parent),
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.match(r"training on CPU, 1 thread, kernels: .*\nepoch: 1 step: 1, loss is ", result.stdout)
+    assert re.match(
+        r"training on CPU, 1 thread, kernels: \w+, amp_level: O0\nepoch: 1 step: 1, loss is ", result.stdout
+    )
+    timing = json.loads((workspace / expected / "metrics" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["amp_level"] == "O0"
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
     assert not list(workspace.rglob("checkpoint_alexnet-*")), "no state is left"

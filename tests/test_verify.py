@@ -330,14 +330,14 @@ HEADERS: dict[str, Callable[[Path], None]] = {
 def test_headers_without_end_are_refused_soon(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.tar.gz"
     HEADERS[kind](path)
-    limit, start = sys.getrecursionlimit(), time.monotonic()
+    limit, start = sys.getrecursionlimit(), time.process_time()
     sys.setrecursionlimit(1000)  # Python's own, which the stage has; MindSpore, which this process has, raises it
     try:
         with pytest.raises(InputError) as caught:
             check(path, train_images=50_000, test_images=10_000)
     finally:
         sys.setrecursionlimit(limit)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert re.search("has too many headers before one file|unpacks to more bytes than", str(caught.value))
     one_line(caught, str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.tar.gz"]

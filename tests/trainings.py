@@ -15,7 +15,7 @@ from tests import workspaces
 from tests.workspaces import change, run
 
 TRAIN = ("python", "-m", "stages", "train")
-HOLD_TIMES = ("metrics/timing.json", "report")
+OUTPUTS_WITH_TIMES = ("metrics/timing.json", "report")
 """Outputs that contain times and so differ from run to run."""
 
 
@@ -50,7 +50,12 @@ def without_times(lock: str) -> Any:
     """Return the deps and outputs in a dvc.lock, except for the files that contain times."""
     stages = yaml.safe_load(lock)["stages"]
     return {
-        name: [entry for kind in ("deps", "outs") for entry in stage.get(kind, ()) if entry["path"] not in HOLD_TIMES]
+        name: [
+            entry
+            for kind in ("deps", "outs")
+            for entry in stage.get(kind, ())
+            if entry["path"] not in OUTPUTS_WITH_TIMES
+        ]
         for name, stage in stages.items()
     }
 
@@ -74,12 +79,12 @@ def trainers(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(process: "Popen[str]", text: str) -> None:
-    """Read the output of a process until a line contains the text."""
+def wait_for(process: "Popen[str]", text: str) -> str:
+    """Read the output of a process until a line contains the text, and return what was read."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
         seen.append(line)
         if text in line:
-            return
+            return "".join(seen)
     raise AssertionError(f"no {text!r} in {''.join(seen)}")

@@ -30,6 +30,7 @@ from PIL import Image
 from alexnet import cifar10
 from alexnet.archive.verify import verify
 from alexnet.inference.image_file import open_image
+from alexnet.model import checkpoint
 from alexnet.model.checkpoint import load_network
 from alexnet.report.curves import read_curve
 from alexnet.runtime.errors import InputError
@@ -145,7 +146,7 @@ def archive(draw: st.DrawFn) -> bytes:
     return buffer.getvalue()
 
 
-def checkpoint() -> bytes:
+def good_checkpoint() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.ckpt"
         values = {"fc3.bias": np.zeros(10, np.float32), "settings.num_classes": np.array(10), "x": np.zeros((2, 0, 3))}
@@ -162,15 +163,40 @@ NUMBERS = st.floats(width=64).map(lambda value: np.float64(value).tobytes())
 NUMBERS |= st.integers(-(2**63), 2**63 - 1).map(lambda value: np.int64(value).tobytes())
 
 
+GOOD_SETTINGS = {
+    "name": ("UInt8", b"alexnet"),
+    "num_classes": ("Int64", np.int64(10).tobytes()),
+    "image_height": ("Int64", np.int64(67).tobytes()),
+    "image_width": ("Int64", np.int64(67).tobytes()),
+    "batch_norm": ("Bool", b"\1"),
+}
+"""The type and the bytes of each setting of an AlexNet."""
+
+
 @st.composite
 def values(draw: st.DrawFn) -> bytes:
-    """A checkpoint of a few values with any names, shapes, types and numbers."""
+    """A checkpoint of a few values with any names, shapes, types and numbers.
+
+    Some have settings, most of which are right, and the digest of their values, so that the values are looked at.
+    """
     made = Checkpoint()
+    if draw(st.booleans()):
+        for name, (kind, content) in GOOD_SETTINGS.items():
+            entry = made.value.add(tag=f"settings.{name}")
+            entry.tensor.tensor_type = kind
+            entry.tensor.dims.extend([len(content)] if kind == "UInt8" else [])
+            entry.tensor.tensor_content = content if draw(st.integers(0, 4)) else draw(NUMBERS)
     for _ in range(draw(st.integers(0, 8))):
         entry = made.value.add(tag=draw(TEXTS | SETTINGS))
         entry.tensor.dims.extend(draw(st.lists(st.integers(0, 3) | st.integers(-(2**63), 2**63 - 1), max_size=4)))
         entry.tensor.tensor_type = draw(TYPES)
         entry.tensor.tensor_content = draw(NUMBERS | st.binary(max_size=40))
+    if draw(st.booleans()):
+        with suppress(ValueError):  # the values have no digest, because they cannot be read
+            digest = checkpoint._digest(checkpoint._parse(made.SerializeToString()))
+            entry = made.value.add(tag=checkpoint.DIGEST)
+            entry.tensor.dims.append(digest.size)
+            entry.tensor.tensor_type, entry.tensor.tensor_content = "UInt8", digest.tobytes()
     return made.SerializeToString()
 
 
@@ -231,7 +257,7 @@ IMAGES = images()
 INPUTS: dict[str, tuple[str, st.SearchStrategy[bytes]]] = {
     "archives, bytes changed": ("archives", TAR | TAR.map(lambda data: gzip.compress(data, 1))),
     "archives, other members": ("archives", archive().map(lambda data: gzip.compress(data, 1))),
-    "checkpoints, bytes changed": ("checkpoints", damaged([checkpoint()])),
+    "checkpoints, bytes changed": ("checkpoints", damaged([good_checkpoint()])),
     "checkpoints, other values": ("checkpoints", values()),
     "params.yaml, bytes changed": ("parameters", PARAMS),
     "params.yaml, other values": ("parameters", VALUES.map(with_value_everywhere)),
