@@ -106,7 +106,8 @@ def results(
         params={
             "data": {"urls": ["https://example.org/<i>&amp;/" + 60 * "long" + ".tar.gz"], "md5": None},
             "model": {"num_classes": num_classes, "dropout_rate": 0.5},
-            "train": {"validation_images": 5000 if validation else 0, "whitening": validation or generated},
+            "train": {"validation_images": 5000 if validation else 0}
+            | ({"whitening": True} if validation or generated else {}),  # a schema may have no such parameter
         },
     )
 
