@@ -128,8 +128,11 @@ def test_all_workers_start_from_the_weights_of_worker_0(workspace: Path, two: Pa
         "import os; from stages import train; from stages.__main__ import main; "
         "train.whiten = (lambda *_: None) if os.environ['RANK_ID'] == '1' else train.whiten; main(['train'])"
     )
-    command = ["msrun", "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}", "--join=True"]
-    run(workspace, *command, "--log_dir=logs", "python", "-c", code)
+    launch = (
+        "import sys; from pathlib import Path; from alexnet.training.launcher import launch; "
+        "launch(['-c', sys.argv[1]], 2, Path('logs'), lambda: False)"
+    )
+    run(workspace, "python", "-c", launch, code)
     assert outputs(workspace) == outputs(two)
 
 
