@@ -134,7 +134,7 @@ def is_current(name: str, settings: Sequence[str]) -> bool:
 def check_repository() -> None:
     """Raise InputError unless an experiment can start from HEAD."""
     try:
-        refusal = subprocess.run(["git", "rev-parse"], capture_output=True, text=True, check=False).stderr
+        refusal = _run_git("rev-parse").stderr
         if "safe.directory" in refusal:  # git says in the user's language why, and which command allows it
             raise InputError(f"git refuses to read this folder: {refusal}")
         if not git("rev-parse", "--quiet", "--verify", "HEAD:./dvc.yaml"):
@@ -153,11 +153,15 @@ def check_repository() -> None:
 
 def git(*arguments: str, given: str = "") -> str:
     """Return the output of a git command, or an empty text if it fails. `given` is its standard input."""
-    command = ["git", *arguments]
-    result = subprocess.run(
-        command, input=given, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
-    )
+    result = _run_git(*arguments, given=given)
     return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _run_git(*arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    # Names of files need not be UTF-8.
+    return subprocess.run(
+        ["git", *arguments], input=given, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+    )
 
 
 def reference_of(name: str) -> str:
