@@ -29,6 +29,7 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
     settings = [*recipes.load(recipe), *overrides]
     finished = {}
     with experiments.output_to_stderr():
+        experiments.check_repository()
         for seed in seeds:  # a wrong one is refused before the first is run
             experiments.read_parameters([*settings, f"train.seed={seed}"])
         for seed in dict.fromkeys(seeds):
