@@ -9,7 +9,7 @@ from alexnet.model.initialization import WHITENING_EPSILON, begin_with_identity,
 from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError
 from tests.networks import photographs
-from tests.test_network import convolve
+from tests.numpy_layers import convolve
 
 
 def test_the_first_filters_of_later_convolutions_pass_channels_on() -> None:
@@ -79,6 +79,6 @@ def test_whitening_sets_the_first_convolution_and_nothing_else(batch_norm: bool)
     assert [name for name in before if not np.array_equal(before[name], after[name])] == ["conv1.weight"]
 
     preprocessed = network.preprocessing(ms.Tensor(images)).asnumpy()
-    outputs = convolve(preprocessed, after["conv1.weight"][:10], np.zeros(10, np.float32), stride=4, padding=0)
+    outputs, _ = convolve(preprocessed, after["conv1.weight"][:10], stride=4, padding=0)
     outputs = outputs.transpose(1, 0, 2, 3).reshape(10, -1)
     np.testing.assert_allclose(outputs @ outputs.T / outputs.shape[1], np.eye(10), atol=0.02)

@@ -1,13 +1,11 @@
 """The layers of both kinds of kernels, compared with NumPy in float64 and with each other."""
 
-from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
-from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.kernels import choice, mindspore_layers, onednn, onednn_layers
 from alexnet.kernels.choice import MINDSPORE, Kernels, choose
@@ -17,6 +15,7 @@ from alexnet.training.batches import Batch
 from alexnet.training.recipe import Recipe
 from alexnet.training.step import Step
 from tests.conftest import needs_onednn, one_line
+from tests.numpy_layers import convolve, pool
 
 needs_bfloat16 = pytest.mark.skipif(not onednn.computes_bfloat16(), reason="this CPU has no bfloat16 instructions")
 DATA_TYPES = [
@@ -54,14 +53,6 @@ def drawn_shapes(count: int) -> list[tuple[int, ...]]:
 SHAPES = drawn_shapes(6)
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the convolution of x, and the windows of x that it used."""
-    size = weight.shape[2]
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = sliding_window_view(padded, (size, size), (2, 3))[:, :, ::stride, ::stride]  # type: ignore[call-overload]
-    return np.einsum("nchwij,ocij->nohw", windows, weight), windows
-
-
 def convolve_back(
     gradient: np.ndarray, windows: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: int, padding: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -74,21 +65,6 @@ def convolve_back(
             padded[:, :, i : i + height * stride : stride, j : j + width * stride : stride] += part
     inside = (slice(None), slice(None), slice(padding, padding + x.shape[2]), slice(padding, padding + x.shape[3]))
     return padded[inside], np.einsum("nchwij,nohw->ocij", windows, gradient)
-
-
-def pool(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Return the 3x3 max-pooling of x with stride 2, and a function from its gradient to that of x."""
-    windows = sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]  # type: ignore[call-overload]
-    flat = windows.reshape(*windows.shape[:4], 9)
-
-    def back(gradient: np.ndarray) -> np.ndarray:
-        result = np.zeros_like(x)
-        rows, columns = np.divmod(flat.argmax(-1), 3)
-        n, c, i, j = np.indices(rows.shape)
-        np.add.at(result, (n, c, 2 * i + rows, 2 * j + columns), gradient)
-        return result
-
-    return flat.max(-1), back
 
 
 def gradients(net: nn.Cell, x: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:

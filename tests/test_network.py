@@ -7,7 +7,6 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import ops
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from alexnet import cifar10
@@ -15,8 +14,7 @@ from alexnet.model.networks.alexnet import AlexNet
 from alexnet.model.preprocessing import Preprocessing, interpolation
 from alexnet.runtime.errors import InputError
 from tests.conftest import one_line
-
-Array = NDArray[Any]
+from tests.numpy_layers import Array, convolve, pool
 
 RATE = 0.25
 """The dropout rate of the fixture `network`."""
@@ -75,22 +73,6 @@ def resized_and_normalised(raw: NDArray[np.uint8], height: int, width: int) -> A
     return result
 
 
-def _windows(x: Array, size: int) -> Array:
-    return sliding_window_view(x, (size, size), (2, 3))  # type: ignore[call-overload]
-
-
-def convolve(x: Array, weight: Array, bias: Array, stride: int, padding: int) -> Array:
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = _windows(padded, weight.shape[2])[:, :, ::stride, ::stride]
-    result: Array = np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
-    return result + bias[:, None, None]
-
-
-def pool(x: Array) -> Array:
-    result: Array = _windows(x, 3)[:, :, ::2, ::2].max(axis=(4, 5))
-    return result
-
-
 def relu(x: Array) -> Array:
     return np.maximum(x, 0)
 
@@ -99,7 +81,8 @@ def logits_by_numpy(network: Any, raw: NDArray[np.uint8], keep: NDArray[np.bool_
     of = values(network)
 
     def convolution(x: Array, number: int, stride: int = 1, padding: int = 1) -> Array:
-        return relu(convolve(x, of[f"conv{number}.weight"], of[f"conv{number}.bias"], stride, padding))
+        convolved, _ = convolve(x, of[f"conv{number}.weight"], stride, padding)
+        return relu(convolved + of[f"conv{number}.bias"][:, None, None])
 
     def dense(x: Array, number: int) -> Array:
         result: Array = x @ of[f"fc{number}.weight"].T + of[f"fc{number}.bias"]
@@ -109,9 +92,9 @@ def logits_by_numpy(network: Any, raw: NDArray[np.uint8], keep: NDArray[np.bool_
         return x if keep is None else x * keep[:, layer] / (1 - RATE)
 
     x = resized_and_normalised(raw, 67, 99)
-    x = pool(convolution(x, 1, stride=4, padding=0))
-    x = pool(convolution(x, 2, padding=2))
-    x = pool(convolution(convolution(convolution(x, 3), 4), 5))
+    x, _ = pool(convolution(x, 1, stride=4, padding=0))
+    x, _ = pool(convolution(x, 2, padding=2))
+    x, _ = pool(convolution(convolution(convolution(x, 3), 4), 5))
     x = drop(relu(dense(x.reshape(len(x), -1), 1)), 0)
     x = drop(relu(dense(x, 2)), 1)
     return dense(x, 3)
