@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -36,6 +36,7 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self.when_asked: Callable[[], None] = lambda: None
         self._raises = self._raised = False
+        self._stderr: int | None = None
 
     def listen(self) -> None:
         """Start to wait for signals. Call it before NumPy and MindSpore are imported.
@@ -60,13 +61,17 @@ class StopRequest:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """In the body, raise Interrupted in the main thread when a signal comes, or has come before."""
+        """In the body, raise Interrupted in the main thread when a signal comes, or has come before.
+
+        What is written to standard error from then to the end of the body is lost.
+        """
         self._raises = True
         try:
             self._raise()
             yield
         finally:
             self._raises = False
+            self._restore_stderr()
 
     @property
     def exit_code(self) -> int:
@@ -87,7 +92,21 @@ class StopRequest:
     def _raise(self, *_: Any) -> None:
         if self.signal and self._raises and not self._raised:
             self._raised = True
+            self._silence_stderr()
             raise Interrupted(self.exit_code)
+
+    def _silence_stderr(self) -> None:
+        # While MindSpore compiles a graph, it would report the exception that passes through it, in several lines.
+        with suppress(OSError):  # the shell closed it
+            self._stderr = os.dup(2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+
+    def _restore_stderr(self) -> None:
+        if self._stderr is not None:
+            os.dup2(self._stderr, 2)
+            os.close(self._stderr)
+            self._stderr = None
 
 
 class ParentWatch:
