@@ -350,8 +350,9 @@ def test_a_second_run_of_the_same_training_waits(workspace: Path, whole: str) ->
 
 def test_dvc_that_waited_writes_the_outputs_again(workspace: Path, whole: str) -> None:
     """DVC has removed outputs while the first process was writing them, so they may be incomplete."""
-    first = start(workspace, *TRAIN, pause=0.3)
+    first = start(workspace, *TRAIN, pause=1)
     wait_for(first, "epoch: 1 step: 3,")
+    time.sleep(0.5)  # until it has written the curves of this step; DVC would remove their folder meanwhile
     first.send_signal(signal.SIGSTOP)
     second = start(workspace, "dvc", "repro", "train")
     wait_for(second, "another process runs the same training")
