@@ -30,10 +30,11 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
     finished = {}
     with experiments.output_to_stderr():
         experiments.check_repository()
-        for seed in seeds:  # a wrong one is refused before the first is run
-            experiments.read_parameters([*settings, f"train.seed={seed}"])
-        for seed in dict.fromkeys(seeds):
-            name, seed_settings = experiment_name(recipe, seed), [*settings, f"train.seed={seed}"]
+        settings_of = {seed: [*settings, f"train.seed={seed}"] for seed in seeds}
+        for seed_settings in settings_of.values():  # a wrong seed is refused before the first is run
+            experiments.read_parameters(seed_settings)
+        for seed, seed_settings in settings_of.items():
+            name = experiment_name(recipe, seed)
             if experiments.is_current(name, seed_settings):
                 finished[seed] = experiments.read(experiments.reference_of(name))
             else:

@@ -82,14 +82,13 @@ class Kernels:
 
 def _check_block(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None) -> None:
     (height, width), (down, right) = convolution.kernel_size, convolution.stride
-    same = convolution.pad_mode == "same"
     expected = {
         "a square kernel": height == width,
         "the same stride along both axes": down == right,
         "no dilation": convolution.dilation == (1, 1),
         "one group": convolution.group == 1,
         "pad_mode valid, or same with stride 1 and an odd kernel size": convolution.pad_mode == "valid"
-        or (same and down == 1 and height % 2 == 1),
+        or (convolution.pad_mode == "same" and down == 1 and height % 2 == 1),
         "a bias exactly if there is no batch normalisation": convolution.has_bias == (norm is None),
         "batch normalisation that uses the statistics of the batch in training only": norm is None
         or norm.use_batch_statistics is None,
