@@ -45,6 +45,8 @@ STD = (0.2023, 0.1994, 0.2010)
 MEAN is the mean over the training images. STD is smaller than their standard deviation, which `metrics/data.json` has:
 it is about the mean of the standard deviations of the single images, and keeps the model zoo's values. Source: its
 dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+MEAN_COLOUR = np.round(255 * np.array(MEAN)).astype(np.uint8)
+"""MEAN as a colour, uint8 of shape (3,)."""
 
 
 @dataclass(frozen=True)
