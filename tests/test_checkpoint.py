@@ -324,8 +324,8 @@ def test_a_training_can_start_from_another_image_size_of_the_same_shapes(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"settings.rate": np.array(0.2)}, "rate 0.2, expected 0.1: set model.rate to 0.2"),
-        ({"settings.flag": np.array(False)}, "flag False, expected True: set model.flag to false"),
+        ({"settings.rate": np.array(0.2)}, "rate 0.2, expected 0.1: set rate to 0.2"),
+        ({"settings.flag": np.array(False)}, "flag False, expected True: set flag to false"),
         ({"conv1.weight": np.zeros((2, 1, 5, 5), np.float32)}, "conv1.weight of shape (2, 1, 5, 5)"),
         ({"fc1.weight": np.zeros((5, 3), np.float32)}, "fc1.weight of shape (5, 3)"),
         ({"conv1.weight": np.full((2, 1, 3, 3), np.nan, np.float32)}, "NaN"),

@@ -114,7 +114,7 @@ def test_a_download_that_fails_is_one_line(small: Path, run: Run) -> None:
     result = run("-c", once)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("ERROR: no place in data.urls has the archive")
+    assert result.stderr.startswith("ERROR: no place in urls has the archive")
     assert result.stdout.splitlines() == [
         f"{url}: Connection refused",
         "none.tar.gz: cannot be read: No such file or directory",

@@ -538,7 +538,7 @@ def test_logits_of_another_evaluation_are_refused(shape: tuple[int, ...], tmp_pa
     logits = np.full(shape, np.nan if shape == (100, 10) else 0, np.float32)
     with pytest.raises(InputError) as caught:
         write_report(replace(results(), logits=logits), tmp_path / "report")
-    one_line(caught, f"the logits have the shape {shape}", "expected", "(100, 10 or more)", "run dvc repro evaluate")
+    one_line(caught, f"the logits have the shape {shape}", "expected", "(100, 10 or more)", "evaluate again")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -560,7 +560,7 @@ def test_training_images_of_another_form_are_refused(images: NDArray[np.float64]
         caught,
         f"{images.dtype} of shape {images.shape}",
         "expected uint8 of shape (2, N, 3, 32, 32)",
-        "run dvc repro train",
+        "train again",
     )
 
 

@@ -177,11 +177,11 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "too few training images": (
         with_files(lambda content: content.update({"data_batch_3.bin": content["data_batch_3.bin"][: 10 * 3073]})),
-        ("has 90 training and 20 test images, expected 100 and 20", "data.train_images"),
+        ("has 90 training and 20 test images, expected 100 and 20", "train_images"),
     ),
     "too few test images": (
         with_files(lambda content: content.update({"test_batch.bin": content["test_batch.bin"][: 10 * 3073]})),
-        ("has 100 training and 10 test images, expected 100 and 20", "data.test_images"),
+        ("has 100 training and 10 test images, expected 100 and 20", "test_images"),
     ),
     "training classes unequal": (
         with_labels("data_batch_2.bin", 1),
@@ -346,7 +346,7 @@ def test_headers_without_end_are_refused_soon(kind: str, tmp_path: Path) -> None
 def test_a_wrong_md5_is_refused(archive: Path) -> None:
     with pytest.raises(InputError) as caught:
         check(archive, md5="0" * 32)
-    one_line(caught, str(archive), f"MD5 {md5_of(archive)}, expected {'0' * 32}", "data.md5")
+    one_line(caught, str(archive), f"MD5 {md5_of(archive)}, expected {'0' * 32}", "set md5")
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
 
 

@@ -95,7 +95,7 @@ class _Receiver(threading.Thread):
             pass
 
 
-def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
+def _receive(url: str, new: Path, limit: int, minimum_download_rate: float) -> None:
     receiver = _Receiver(url)
     receiver.start()
     received, received_in_window, window_end = 0, 0, time.monotonic() + WINDOW
@@ -111,10 +111,10 @@ def _receive(url: str, new: Path, limit: int, minimum_rate: float) -> None:
                     file.write(block)
                     bar.update(len(block))
                 if time.monotonic() >= window_end:
-                    if received_in_window < minimum_rate * WINDOW:
+                    if received_in_window < minimum_download_rate * WINDOW:
                         raise InputError(
                             f"sent {received_in_window / WINDOW:.0f} bytes/s over {WINDOW} s, "
-                            f"expected at least {minimum_rate:g} (run.minimum_download_rate)"
+                            f"expected at least {minimum_download_rate:g} (minimum_download_rate)"
                         )
                     received_in_window, window_end = 0, time.monotonic() + WINDOW
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
@@ -152,10 +152,10 @@ def _reason(error: BaseException) -> str:
     return f"the connection failed ({type(error).__name__})"
 
 
-def _fetch(url: str, new: Path, limit: int, minimum_rate: float) -> None:
+def _fetch(url: str, new: Path, limit: int, minimum_download_rate: float) -> None:
     for retries_left in reversed(range(RETRIES + 1)):
         try:
-            return _receive(url, new, limit, minimum_rate)
+            return _receive(url, new, limit, minimum_download_rate)
         except _TransientError as error:
             if not retries_left:
                 raise InputError(str(error)) from None
@@ -177,7 +177,7 @@ def _copy(source: Path, new: Path, limit: int) -> None:
 
 
 def _most(limit: int) -> str:
-    return f"more than the {limit} bytes that data.train_images and data.test_images allow"
+    return f"more than the {limit} bytes that train_images and test_images allow"
 
 
 def download(
@@ -187,7 +187,7 @@ def download(
     train_images: int,
     test_images: int,
     root: Path,
-    minimum_rate: float,
+    minimum_download_rate: float,
 ) -> None:
     """Try `urls` in turn until one gives the right archive, and write it to `path`.
 
@@ -205,7 +205,8 @@ def download(
         train_images: the most images that each training file may have.
         test_images: the most images that the test file may have.
         root: the folder at which relative paths in `urls` start.
-        minimum_rate: in bytes/s, measured over WINDOW seconds. A slower download is abandoned; 0 accepts any rate.
+        minimum_download_rate: in bytes/s, measured over WINDOW seconds. A slower download is abandoned; 0 accepts any
+            rate.
 
     Raises InputError when all URLs have failed, and OSError when the file system does.
     """
@@ -216,7 +217,7 @@ def download(
         parts = urlsplit(url)
         if parts.scheme in ("http", "https"):
             requests.Request("GET", url).prepare()  # raises a ValueError if the address is not valid
-            return lambda new: _fetch(url, new, limit, minimum_rate)
+            return lambda new: _fetch(url, new, limit, minimum_download_rate)
         source = Path(url2pathname(parts.path)) if parts.scheme == "file" else root / Path(url).expanduser()
         return lambda new: _copy(source, new, limit)
 
@@ -238,8 +239,8 @@ def download(
             log.info("%s from %s", path, shown)
             return
     remote = any(re.match(r"(?i)\s*https?:", url) for url in urls)
-    advice = "download it yourself and put its path into data.urls" if remote else "correct data in params.yaml"
+    advice = "download it yourself and put its path into urls" if remote else "correct urls or md5"
     raise InputError(
-        f"no place in data.urls has the archive, see the reasons above: {advice}, or set data.urls=[{GENERATED}] to "
-        "use generated images"
+        f"no place in urls has the archive, see the reasons above: {advice}, or set urls to [{GENERATED}] to use "
+        "generated images"
     )

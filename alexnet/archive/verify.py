@@ -73,7 +73,7 @@ def check_md5(path: Path, expected: str | None, name: str) -> str:
     if expected not in (None, found):
         raise InputError(
             f"{name} has MD5 {found}, expected {expected}: it is damaged or a different archive; "
-            "set data.md5 to the MD5 of the archive you mean, or to null to accept any"
+            "set md5 to the MD5 of the archive you mean, or to null to accept any"
         )
     return found
 
@@ -240,7 +240,7 @@ def _check_counts(train_images: int, test_images: int, expected_train_images: in
     if (train_images, test_images) != (expected_train_images, expected_test_images):
         raise InputError(
             f"has {train_images} training and {test_images} test images, expected {expected_train_images} and "
-            f"{expected_test_images}: set data.train_images and data.test_images to what it has"
+            f"{expected_test_images}: set train_images and test_images to what it has"
         )
 
 

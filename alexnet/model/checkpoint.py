@@ -189,7 +189,7 @@ def load_initial_weights(network: Network, path: Path) -> InitialWeights:
     for name, value in network.settings.items():
         if name not in ("num_classes", "image_height", "image_width") and saved.get(name, value) != value:
             raise InputError(
-                f"{path} is of a network with {name} {saved[name]}, expected {value}: set model.{name} to "
+                f"{path} is of a network with {name} {saved[name]}, expected {value}: set {name} to "
                 f"{str(saved[name]).lower()}, or name another checkpoint"
             )
     classes = saved.get("num_classes", network.num_classes)
@@ -297,7 +297,7 @@ def _set_weights(
         if value.shape != parameter.shape:
             raise InputError(
                 f"{path} has {name} of shape {value.shape}, expected {parameter.shape}: it was trained with another "
-                "model.image_height, model.image_width or model.num_classes"
+                "image_height, image_width or num_classes"
             )
         if not np.isfinite(value).all():
             raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")

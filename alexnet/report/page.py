@@ -141,18 +141,18 @@ def write_report(results: Results, folder: Path) -> None:
     if logits.ndim != 2 or len(logits) != len(split) or logits.shape[1] < NUM_CLASSES or not np.isfinite(logits).all():
         raise InputError(
             f"the logits have the shape {logits.shape} or are not finite, expected numbers of shape ({len(split)}, "
-            f"{NUM_CLASSES} or more), one row for each test image: run dvc repro evaluate"
+            f"{NUM_CLASSES} or more), one row for each test image: evaluate again"
         )
     if results.filters.ndim != 4 or results.filters.shape[1] != CHANNELS or 0 in results.filters.shape:
         raise InputError(
             f"the filters have the shape {results.filters.shape}, expected (N, {CHANNELS}, height, width): "
-            "run dvc repro evaluate"
+            "evaluate again"
         )
     shape, dtype = results.augmented.shape, results.augmented.dtype
     if len(shape) != 5 or 0 in shape or (shape[0], *shape[2:]) != (2, CHANNELS, HEIGHT, WIDTH) or dtype != np.uint8:
         raise InputError(
             f"the training images are {dtype} of shape {shape}, expected uint8 of shape "
-            f"(2, N, {CHANNELS}, {HEIGHT}, {WIDTH}): run dvc repro train"
+            f"(2, N, {CHANNELS}, {HEIGHT}, {WIDTH}): train again"
         )
     probabilities = softmax(logits)
     matrix = predictions.confusion_matrix(split.labels, logits.argmax(axis=1))
