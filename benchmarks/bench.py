@@ -46,7 +46,8 @@ class Plan:
     matmul_size: the number of rows and of columns of the matrices.
     pipeline_size: the size in pixels to which the zoo's input pipeline resizes images.
     pipeline_batches: how many batches one repetition reads from an input pipeline.
-    steps: the image size in pixels, the batch size and whether there is batch normalisation, for each training step.
+    steps: the image size in pixels, the batch size and whether there is batch normalisation, for each training step:
+        by default those of the recipes.
     amp_levels: the precisions that are measured.
     kernels: the libraries of kernels that are measured.
     evaluation_images: how many images one repetition evaluates.
@@ -59,7 +60,12 @@ class Plan:
     matmul_size: int = 3072
     pipeline_size: int = 227
     pipeline_batches: int = 125
-    steps: tuple[tuple[int, int, bool], ...] = ((96, 128, True), (128, 128, True), (227, 32, False))
+    steps: tuple[tuple[int, int, bool], ...] = (
+        (67, 128, True),
+        (99, 128, True),
+        (147, 128, True),
+        (227, 32, False),
+    )
     amp_levels: tuple[AmpLevel, ...] = ("O0",)
     kernels: tuple[KernelLibrary, ...] = ("mindspore",)
     evaluation_images: int = 1000
