@@ -120,9 +120,8 @@ def read_parameters(settings: Sequence[str]) -> params.Params:
 def is_current(name: str, settings: Sequence[str]) -> bool:
     """Return whether an experiment on HEAD has the workspace's code, and its parameters changed by these settings.
 
-    Raises InputError as `run` does.
+    Raises InputError when a value is not allowed.
     """
-    check_repository()
     values = read_parameters(settings).model_dump()
     reference = reference_of(name)
     stored = git("show", f"{reference}:./{params.PATH}")
