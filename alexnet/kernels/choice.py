@@ -20,8 +20,8 @@ class Kernels:
 
     library: `mindspore` uses MindSpore's own operators; `onednn` uses oneDNN, on CPUs.
     amp_level: O0 computes in float32. O2 computes convolutions and fully connected layers in bfloat16 with oneDNN, and
-        in float16 with MindSpore's operators, as MindSpore's level of that name does. Weights, their gradients and
-        updates, batch statistics and the loss stay in float32.
+        in float16 with MindSpore's operators. (MindSpore's own level of that name casts other layers as well.)
+        Weights, their gradients and updates, batch statistics and the loss stay in float32.
     """
 
     library: KernelLibrary = "mindspore"

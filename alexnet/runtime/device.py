@@ -43,7 +43,8 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
         count = _threads(threads, workers)
         _start_threads(count)
         return target, count
-    # By default, these devices may round the inputs of convolutions in float32 to 10 bits of precision.
+    # By default, these devices may round the inputs of convolutions in float32: a GPU to TF32 with 10 bits of
+    # precision, Ascend to HF32 with 11. On Ascend, this setting may not reach all kernels.
     if target == "GPU":
         ms.device_context.gpu.op_precision.conv_allow_tf32(False)
     else:
