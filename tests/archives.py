@@ -9,6 +9,9 @@ import numpy as np
 
 from alexnet import cifar10
 
+TRAIN_IMAGES, TEST_IMAGES = 10 * cifar10.NUM_CLASSES, 2 * cifar10.NUM_CLASSES
+"""The numbers of images in most of the archives here."""
+
 
 def records(labels: np.ndarray, seed: int) -> bytes:
     """Return records with these labels and random pixels."""
@@ -18,13 +21,13 @@ def records(labels: np.ndarray, seed: int) -> bytes:
     return rows.tobytes()
 
 
-def files(train_images: int = 100, test_images: int = 20) -> dict[str, bytes]:
+def files(train_images: int = TRAIN_IMAGES, test_images: int = TEST_IMAGES) -> dict[str, bytes]:
     """Return the files of the layout by name. Each split has every class equally often."""
     content = {cifar10.META_FILE: ("\n".join(cifar10.CLASS_NAMES) + "\n\n").encode()}
-    parts = np.array_split(np.arange(train_images) % 10, len(cifar10.TRAIN_FILES))
+    parts = np.array_split(np.arange(train_images) % cifar10.NUM_CLASSES, len(cifar10.TRAIN_FILES))
     for number, (name, labels) in enumerate(zip(cifar10.TRAIN_FILES, parts, strict=True)):
         content[name] = records(labels, number)
-    content["test_batch.bin"] = records(np.arange(test_images) % 10, 99)
+    content["test_batch.bin"] = records(np.arange(test_images) % cifar10.NUM_CLASSES, 99)
     return content
 
 

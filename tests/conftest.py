@@ -103,18 +103,20 @@ def _kills_what_is_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def network() -> Any:
     """The network at the smallest height and a larger width; a test that changes it restores it."""
+    from alexnet.cifar10 import NUM_CLASSES
     from alexnet.model.networks.alexnet import AlexNet
 
-    return AlexNet(10, 67, 99, 0.25, seed=1)
+    return AlexNet(NUM_CLASSES, 67, 99, 0.25, seed=1)
 
 
 @pytest.fixture(scope="module")
 def narrow_network() -> Iterator[Any]:
     """The same network, but narrow. So is each AlexNet that this process makes while the tests of the file run."""
+    from alexnet.cifar10 import NUM_CLASSES
     from alexnet.model.networks.alexnet import AlexNet
 
     with narrow():
-        yield AlexNet(10, 67, 99, 0.25, seed=1)
+        yield AlexNet(NUM_CLASSES, 67, 99, 0.25, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alexnet.cifar10 import MEAN, STD, Split
+from alexnet.cifar10 import MEAN, MEAN_COLOUR, STD, Split
 from alexnet.runtime.errors import InputError
 from alexnet.training.batches import Batch, Batches, Flip, PaddingMode, augment, cutout, hold_out
 from tests.conftest import one_line
@@ -78,7 +78,7 @@ def cutout_by_loops(images: NDArray[np.uint8], rng: np.random.Generator, size: i
                 y, x = centre_ys[i] - size // 2 + dy, centre_xs[i] - size // 2 + dx
                 if 0 <= y < height and 0 <= x < width:
                     for channel in range(channels):
-                        result[i, channel, y, x] = (125, 123, 114)[channel]
+                        result[i, channel, y, x] = MEAN_COLOUR[channel]
     return result
 
 
@@ -248,7 +248,7 @@ def test_a_reflection_wider_than_the_image_is_refused() -> None:
 def test_cutout_is_the_last_augmentation_and_changes_no_other_choice(flip: Flip) -> None:
     split = Split(np.full((40, 3, 32, 32), 255, np.uint8), np.arange(40, dtype=np.int32))
     without, small, whole = (Batches(split, 2, 40, 0, 1, flip=flip, cutout_size=size)[1].images for size in (0, 12, 32))
-    colour = np.array((125, 123, 114))[:, None, None]
+    colour = MEAN_COLOUR[:, None, None]
     hole = (small == colour).all(axis=1)
     assert hole.sum(axis=(1, 2)).max() == 12 * 12
     assert len(np.unique(hole.reshape(40, -1), axis=0)) > 30, "each image has a hole of its own"

@@ -21,7 +21,7 @@ from stages import evaluate as evaluate_stage
 from stages.__main__ import STAGES, TOOLS, description, parse
 from tests import archives, workspaces
 from tests.conftest import Run
-from tests.workspaces import ROOT, change, start, wait_until
+from tests.workspaces import ROOT, TINY, change, start, wait_until
 
 
 def files_of(workspace: Path) -> set[str]:
@@ -37,8 +37,7 @@ def files_of(workspace: Path) -> set[str]:
 def small(workspace: Path) -> Path:
     """The workspace with params.yaml for a small archive, which is at archive.tar.gz, and a small network."""
     archives.write(workspace / "archive.tar.gz", archives.files())
-    data = {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20}
-    change(workspace, data=data, model={"image_height": 67, "image_width": 99, "batch_norm": False})
+    change(workspace, data=TINY["data"], model={"image_height": 67, "image_width": 99, "batch_norm": False})
     return workspace
 
 
@@ -284,7 +283,7 @@ def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, s
     put_test_images(small / "data" / "cifar-10-verify-bin")
     before = files_of(small)
     process = start(small, "python", *INTERRUPTIBLE[command])
-    wait_until(lambda: waits_for_signals(process.pid))
+    wait_until(lambda: waits_for_signals(process.pid), process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (code, "ERROR: interrupted\n")
@@ -293,6 +292,7 @@ def test_a_signal_is_one_line(command: str, number: signal.Signals, code: int, s
 
 def test_a_download_can_be_interrupted_while_the_server_is_silent(small: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/a.tar.gz"
         change(small, data={"urls": [url], "md5": None})
         before = files_of(small)
@@ -316,7 +316,7 @@ def test_output_that_cannot_be_written_is_one_line(small: Path, checkpoint: Path
 def test_a_signal_in_the_middle_of_writing_leaves_nothing(small: Path, checkpoint: Path) -> None:
     before = files_of(small)
     process = start(small, "python", *INTERRUPTIBLE["export"])
-    wait_until(lambda: (small / "models" / ".alexnet.onnx.partial").exists())
+    wait_until(lambda: (small / "models" / ".alexnet.onnx.partial").exists(), process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, output) == (130, "ERROR: interrupted\n")
@@ -335,7 +335,7 @@ def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint:
         "-c",
         "import subprocess, sys; subprocess.run([sys.executable, '-m', 'stages', 'evaluate'])",
     )
-    wait_until(lambda: bool(psutil.Process(dvc.pid).children()))
+    wait_until(lambda: bool(psutil.Process(dvc.pid).children()), dvc)
     (stage,) = psutil.Process(dvc.pid).children()
     wait_until(lambda: waits_for_signals(stage.pid))
     dvc.kill()
@@ -381,12 +381,14 @@ def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint
         "top_3_accuracy": expected.top_3_accuracy,
         "loss": pytest.approx(expected.loss, rel=1e-5),
         "expected_calibration_error": pytest.approx(expected.expected_calibration_error, rel=1e-3),
-        "images": 20,
+        "images": archives.TEST_IMAGES,
     }
     assert json.loads((small / "metrics" / "per_class.json").read_text(encoding="utf-8")) == expected.per_class
     rows = (small / "plots" / "confusion.csv").read_text(encoding="utf-8").splitlines()
     names = cifar10.CLASS_NAMES
-    assert rows == ["actual,predicted", *(f"{names[i % 10]},{names[expected.predicted[i]]}" for i in range(20))]
+    labels = [i % len(names) for i in range(archives.TEST_IMAGES)]
+    pairs = zip(labels, expected.predicted, strict=True)
+    assert rows == ["actual,predicted", *(f"{names[label]},{names[predicted]}" for label, predicted in pairs)]
     assert checkpoint.exists()
 
 

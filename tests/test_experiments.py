@@ -19,8 +19,8 @@ from tests.workspaces import environment, run
 from tools import compare, experiments, figure, recipes, seeds
 
 TINY = {
-    "data": {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530", "train_images": 100, "test_images": 20},
-    "train": {"epoch_size": 1, "batch_size": 20},
+    "data": workspaces.TINY["data"] | {"urls": ["generated"], "md5": "c32a1d4ab5d03f1284b67883e8d87530"},
+    "train": {"epoch_size": 1, "batch_size": workspaces.TINY["train"]["batch_size"]},
 }
 """Parameters for a training of five steps on generated images. The MD5 does not apply to these."""
 

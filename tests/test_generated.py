@@ -71,3 +71,8 @@ def test_no_image_is_in_both_splits(folder: Path) -> None:
     assert len(train) == 1000
     assert len(test) == 500
     assert not train & test
+
+
+def test_a_kind_without_a_picture_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="no picture of kind 10"):
+        generated.draw(10, 1, np.random.default_rng(0))

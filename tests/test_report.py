@@ -287,6 +287,13 @@ def test_a_point_is_one_step_if_there_are_as_many_points_as_steps(tmp_path: Path
     assert "Each point of the faint lines is one step, and each" in text(page, tmp_path / "report")
 
 
+def test_the_weights_of_a_small_network_are_counted(tmp_path: Path) -> None:
+    small = results()
+    write_report(replace(small, train={**small.train, "parameters": 7_930}), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert '7,930 <span class="unit">weights' in page
+
+
 def test_what_the_page_says(written: dict[str, Path], page: Page) -> None:
     found = text(page, written["usual"])
     accuracy = f"{CASES['usual'].evaluation['accuracy']:.4f}"

@@ -7,14 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.cifar10 import Split
+from alexnet.cifar10 import MEAN_COLOUR, Split
 from alexnet.training import trivial_augment as module
 from alexnet.training.batches import Batches
 from alexnet.training.trivial_augment import CHANGES, trivial_augment
 
 Pixels = NDArray[Any]
-COLOUR = np.array((125, 123, 114))
-"""The mean colour of CIFAR-10's training images."""
 
 
 def random_image(height: int = 32, width: int = 32) -> NDArray[np.uint8]:
@@ -36,7 +34,7 @@ def moved(image: Pixels, source: Callable[[float, float], tuple[float, float]]) 
             x, y = source(column + 0.5 - width / 2, row + 0.5 - height / 2)
             x, y = x + width / 2, y + height / 2
             if not (0 <= x < width and 0 <= y < height):
-                result[row, column] = COLOUR
+                result[row, column] = MEAN_COLOUR
                 continue
             left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
             right_share, lower_share = x - 0.5 - left, y - 0.5 - top
@@ -190,7 +188,7 @@ def test_a_batch_has_it_after_the_crop_and_before_cutout_and_nothing_else_change
         with_holes[np.broadcast_to(~holes[:, None], plain.shape)],
         changed_images[np.broadcast_to(~holes[:, None], plain.shape)],
     )
-    assert (with_holes.transpose(0, 2, 3, 1)[holes] == COLOUR).all()
+    assert (with_holes.transpose(0, 2, 3, 1)[holes] == MEAN_COLOUR).all()
 
 
 def test_a_batch_depends_only_on_the_seed_and_the_step() -> None:

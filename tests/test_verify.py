@@ -24,7 +24,8 @@ FOLDER = cifar10.ARCHIVE_FOLDER
 
 def check(path: Path, **changes: Any) -> dict[str, Any]:
     """Verify an archive into the folders `train` and `test` beside it."""
-    given = {"md5": None, "train_images": 100, "test_images": 20} | changes
+    images = {"train_images": archives.TRAIN_IMAGES, "test_images": archives.TEST_IMAGES}
+    given = {"md5": None} | images | changes
     return verify(path, path.parent / "train", path.parent / "test", **given)
 
 

@@ -20,11 +20,16 @@ from tests import archives
 ROOT = Path(__file__).resolve().parents[1]
 
 TINY: dict[str, dict[str, Any]] = {
-    "data": {"urls": ["archive.tar.gz"], "md5": None, "train_images": 100, "test_images": 20},
+    "data": {
+        "urls": ["archive.tar.gz"],
+        "md5": None,
+        "train_images": archives.TRAIN_IMAGES,
+        "test_images": archives.TEST_IMAGES,
+    },
     "model": {"name": "alexnet", "image_height": 67, "image_width": 67, "dropout_rate": 0.0},
     "train": {
         "epoch_size": 2,
-        "batch_size": 20,
+        "batch_size": archives.TRAIN_IMAGES // 5,
         "threads": 1,
         "crop_padding": 2,
         "crop_padding_mode": "constant",
@@ -158,11 +163,12 @@ def read_json(folder: Path, *command: str) -> Any:
     return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until a condition holds. Asserts that it does in time."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until a condition holds. Asserts that it does within five minutes, and before the process ends, if given."""
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
 
 
