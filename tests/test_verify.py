@@ -178,11 +178,11 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     ),
     "too few training images": (
         with_files(lambda content: content.update({"data_batch_3.bin": content["data_batch_3.bin"][: 10 * 3073]})),
-        ("has 90 training and 20 test images, expected 100 and 20", "train_images"),
+        ("has 90 training and 20 test images, expected 100 and 20", "set train_images and test_images"),
     ),
     "too few test images": (
         with_files(lambda content: content.update({"test_batch.bin": content["test_batch.bin"][: 10 * 3073]})),
-        ("has 100 training and 10 test images, expected 100 and 20", "test_images"),
+        ("has 100 training and 10 test images, expected 100 and 20", "set train_images and test_images"),
     ),
     "training classes unequal": (
         with_labels("data_batch_2.bin", 1),

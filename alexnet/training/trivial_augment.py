@@ -12,15 +12,16 @@ MAGNITUDES = 31
 
 Change = Callable[[Image.Image, float], Image.Image]
 
+_FILL = tuple(MEAN_COLOUR.tolist())
+
 
 def _affine(image: Image.Image, a: float, b: float, d: float, e: float, x: float = 0, y: float = 0) -> Image.Image:
     # The pixel of the result at (u, v), as seen from the centre, shows the image at (a u + b v + x, d u + e v + y).
     centre_x, centre_y = image.width / 2, image.height / 2
     c = centre_x - a * centre_x - b * centre_y + x
     f = centre_y - d * centre_x - e * centre_y + y
-    fill = tuple(MEAN_COLOUR.tolist())
     return image.transform(
-        image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=fill
+        image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR, fillcolor=_FILL
     )
 
 
