@@ -16,7 +16,8 @@ from tests.workspaces import ROOT, run
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", CONTRIBUTING, re.MULTILINE)[2:])
+ADDITIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##)", CONTRIBUTING, re.MULTILINE | re.DOTALL))
+"""The sections of CONTRIBUTING.md that say where to add what, by their headings."""
 
 
 def recipe(target: str) -> list[str]:
@@ -176,10 +177,10 @@ def test_the_container_ends_with_the_setup() -> None:
     assert container["postCreateCommand"] == "make setup"
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_the_files_of_a_row_exist(row: str) -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in named(ROWS[row]) if path.is_file())
-    for word in re.findall(r"`([A-Za-z_]+)`", ROWS[row]):
+@pytest.mark.parametrize("thing", ADDITIONS)
+def test_the_files_and_names_of_an_addition_exist(thing: str) -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in named(ADDITIONS[thing]))
+    for word in re.findall(r"`([A-Za-z_]+)`", ADDITIONS[thing]):
         assert re.search(rf"\b{word}\b", code), word
 
 
@@ -212,9 +213,9 @@ def named(text: str) -> list[Path]:
     return found
 
 
-def test_there_is_a_row_for_each_kind_of_thing() -> None:
+def test_there_is_a_section_for_each_kind_of_thing() -> None:
     for thing in ("augmentation", "schedule", "metric", "network", "stage", "parameter", "chart"):
-        assert any(thing in row for row in ROWS), thing
+        assert any(thing in heading for heading in ADDITIONS), thing
 
 
 def test_the_diagram_has_every_stage_and_folder() -> None:
