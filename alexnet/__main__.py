@@ -22,8 +22,9 @@ def main(arguments: Sequence[str]) -> None:
     request = StopRequest()
     request.listen()
     flags = parse(arguments)
-    if sys.stdout is not None:  # it is when the shell closed it
-        cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+    if sys.stdout is not None:  # None if the shell closed it
+        # Standard output may have an encoding that lacks a letter of a file's name.
+        cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     module = importlib.import_module(".inference.predict", __package__)
     with exit_on_failure(), request.raising():
         module.predict(flags)

@@ -42,9 +42,9 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 """What normalisation subtracts from each channel, and by what it then divides, on a scale of 0 to 1.
 
-MEAN is the mean over the training images. STD is smaller than their standard deviation, which `metrics/data.json` has:
-it is about the mean of the standard deviations of the single images, and keeps the model zoo's values. Source: its
-dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+MEAN is the mean over the training images. STD has the model zoo's values. They are smaller than the standard deviation
+over all training images, which `metrics/data.json` has; they are about the mean of the standard deviations of single
+images. Source: the zoo's dataset.py, https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
 MEAN_COLOUR = np.round(255 * np.array(MEAN)).astype(np.uint8)
 """MEAN as a colour, uint8 of shape (3,)."""
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from alexnet import cifar10
-from alexnet.model.alexnet_layers import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, features
+from alexnet.model.alexnet_layers import CONVOLUTIONS, HIDDEN_UNITS, POOL_SIZE, POOL_STRIDE, fc1_inputs
 from alexnet.training.batches import Batches
 from benchmarks import dataset
 from benchmarks.measure import repeat, serve
@@ -42,7 +42,7 @@ class AlexNet(nn.Module):
                 layers.append(nn.MaxPool2d(POOL_SIZE, POOL_STRIDE))
             in_channels = layer.out_channels
         self.convolutions = nn.Sequential(*layers)
-        self.fc1 = nn.Linear(features(image_size, image_size), HIDDEN_UNITS)
+        self.fc1 = nn.Linear(fc1_inputs(image_size, image_size), HIDDEN_UNITS)
         self.fc2 = nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS)
         self.fc3 = nn.Linear(HIDDEN_UNITS, num_classes)
         self.to(memory_format=self.memory_format)

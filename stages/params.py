@@ -20,18 +20,18 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from alexnet.cifar10 import HEIGHT, NUM_CLASSES, TRAIN_FILES
 from alexnet.model import registry
 from alexnet.runtime import choices
-from alexnet.runtime.choices import LARGEST_IMAGE, MOST_CLASSES
+from alexnet.runtime.choices import MAX_CLASSES, MAX_IMAGE_SIZE
 from alexnet.runtime.errors import InputError
 from alexnet.runtime.urls import masked
 from alexnet.training.batches import Flip, PaddingMode
 from alexnet.training.schedule import Schedule
 
 PATH = Path("params.yaml")
-MOST_CHARACTERS = 100_000
+MAX_CHARACTERS = 100_000
 """How long params.yaml may be. The parser takes seconds for one of a megabyte."""
-MOST_LEVELS = 20
+MAX_LEVELS = 20
 """How deep lists and mappings may be nested: the parser takes minutes for thousands of levels."""
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 """How many wrong keys and values are reported at once."""
 
 
@@ -51,7 +51,7 @@ def _image_count(least: int) -> Any:
 
 AmpLevel = Annotated[choices.ChosenAmpLevel, _one_of(choices.ChosenAmpLevel)]
 DeviceTarget = Annotated[choices.DeviceTarget, _one_of(choices.DeviceTarget)]
-ImageSize = Annotated[int, _allowed(f"a whole number of pixels from 1 to {LARGEST_IMAGE}", ge=1, le=LARGEST_IMAGE)]
+ImageSize = Annotated[int, _allowed(f"a whole number of pixels from 1 to {MAX_IMAGE_SIZE}", ge=1, le=MAX_IMAGE_SIZE)]
 Kernels = Annotated[choices.ChosenKernels, _one_of(choices.ChosenKernels)]
 Positive = Annotated[int, _allowed("a whole number from 1 to 10^9", ge=1, le=10**9)]
 Share = Annotated[float, _allowed("a number of at least 0, below 1", ge=0, lt=1)]
@@ -82,7 +82,7 @@ class Model(_Section):
 
     name: Annotated[str, _allowed(" or ".join(registry.names()), pattern=f"^({'|'.join(registry.names())})$")]
     num_classes: Annotated[
-        int, _allowed(f"a whole number from {NUM_CLASSES} to {MOST_CLASSES}", ge=NUM_CLASSES, le=MOST_CLASSES)
+        int, _allowed(f"a whole number from {NUM_CLASSES} to {MAX_CLASSES}", ge=NUM_CLASSES, le=MAX_CLASSES)
     ]
     image_height: ImageSize
     image_width: ImageSize
@@ -170,7 +170,7 @@ def read(overrides: Mapping[tuple[str, str], str] = {}, override: str = "--{key}
     yaml = YAML(typ="safe")  # YAML 1.2, as in DVC: 1e-3 is a number, 010 is ten, and yes is a text
     try:
         with PATH.open(encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            text = file.read(MAX_CHARACTERS + 1)
         _check_size(text, yaml)
         values = yaml.load(text)
     except InputError:
@@ -195,22 +195,22 @@ def read(overrides: Mapping[tuple[str, str], str] = {}, override: str = "--{key}
         return Params.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
-        lines = dict.fromkeys(_line(details, overrides, override) for details in problems[:MOST_PROBLEMS])
-        if len(problems) > MOST_PROBLEMS:
-            lines[f"and {len(problems) - MOST_PROBLEMS} more"] = None
+        lines = dict.fromkeys(_line(details, overrides, override) for details in problems[:MAX_PROBLEMS])
+        if len(problems) > MAX_PROBLEMS:
+            lines[f"and {len(problems) - MAX_PROBLEMS} more"] = None
         raise InputError("; ".join(lines)) from None
 
 
 def _check_size(text: str, yaml: YAML) -> None:
     # Refuses what would take the parser long, or becomes far larger than it is written: an alias may stand for a list
     # or a mapping with aliases in it, and so on.
-    if len(text) > MOST_CHARACTERS:
-        raise InputError(f"{PATH} has more than {MOST_CHARACTERS} characters: shorten it")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"{PATH} has more than {MAX_CHARACTERS} characters: shorten it")
     levels, single = 0, set()
     for event in yaml.parse(text):
         levels += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if levels > MOST_LEVELS:
-            raise InputError(f"{PATH} has lists and mappings nested more than {MOST_LEVELS} levels deep")
+        if levels > MAX_LEVELS:
+            raise InputError(f"{PATH} has lists and mappings nested more than {MAX_LEVELS} levels deep")
         if isinstance(event, CollectionStartEvent):
             single.discard(event.anchor)  # a name may be given again
         elif isinstance(event, ScalarEvent):

@@ -127,7 +127,8 @@ def train(
             stop=request,
             callbacks=make_callbacks(outputs, run.log_steps, len(batches)) if worker.rank == 0 else [],
         )
-        # If DVC is still running now, these outputs will be written before a new run gets as far as writing its own.
+        # If DVC is gone, a new `dvc repro` may be running already, which will write the same files. If DVC is still
+        # there, these outputs are written long before a new run can write its own.
         if parent.gone():
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
@@ -181,7 +182,11 @@ def make_batches(
 
 
 def finished_meanwhile(states: States, outputs: Path, waited: bool, worker: workers.Worker) -> bool:
-    """Return, the same in every worker, whether another process finished this training while worker 0 waited for it."""
+    """Return, the same in every worker, whether another process finished this training while worker 0 waited for it.
+
+    With the model zoo's flags, this is always False unless `run.keep_state` is true, because the states, which record
+    the result, are removed at the end.
+    """
     # Under DVC, this process always trains: DVC removes the outputs before it runs a stage, and may have done that
     # while the other process was writing them.
     finished = waited and "DVC_ROOT" not in os.environ and has_result(states, outputs)
@@ -191,7 +196,7 @@ def finished_meanwhile(states: States, outputs: Path, waited: bool, worker: work
 
 
 def log_start(resolved: dict[str, Any], initial: InitialWeights | None) -> None:
-    """Log on what the training runs, and from which weights it starts; `resolved` is as in `train_outputs.write`."""
+    """Log the device, the kernels and the initial weights; `resolved` is as in `train_outputs.write`."""
     target, threads = resolved["device_target"], resolved["threads"]
     device_text = f"CPU, {threads} thread{'s' if threads != 1 else ''}" if target == "CPU" else target
     log.info("training on %s, kernels: %s, amp_level: %s", device_text, resolved["kernels"], resolved["amp_level"])

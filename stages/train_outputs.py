@@ -34,7 +34,8 @@ def write(
 ) -> None:
     """Write the checkpoint, the metrics and a few training images below the folder `outputs`.
 
-    `resolved` has the parameters of the section train, with the values that were used in place of `auto`.
+    `resolved` has the parameters of the section train as they were used: the chosen value in place of each `auto`, and
+    the MD5 of the checkpoint in place of its path in `initial_weights`.
     """
     start = time.perf_counter()
     save_weights(network, outputs / paths.CHECKPOINT)
@@ -44,7 +45,7 @@ def write(
     write_json(outputs / paths.TIMING, timing(network, history, batches, resolved, code, save_seconds))
     with replacing(outputs / paths.AUGMENTED) as new:  # here, so that the report shows what the network was given
         np.save(new, np.stack([images[:IMAGES_SHOWN] for images in (batches.originals(0), batches[0].images)]))
-    for name in ("loss", "accuracy"):  # without validation, these are empty, because `dvc plots` needs every file
+    for name in ("loss", "accuracy"):  # without validation, DVCLive writes no such files, but `dvc plots` needs them
         curve = outputs / paths.CURVES / "eval" / f"{name}.tsv"
         if not curve.exists():
             write_text(curve, f"step\t{name}\n")
@@ -59,7 +60,7 @@ def metrics(network: Network, history: History, batches: Batches) -> dict[str, i
         "images": batches.image_count,
         "epochs": batches.epoch_size,
         "steps": len(batches),
-        "parameters": sum(parameter.size for parameter in network.get_parameters()),
+        "parameters": sum(parameter.size for parameter in network.trainable_params()),
         "pflop": network.training_pflop(len(batches) * batches.batch_size),
     }
     if np.isfinite(history.validation_accuracy).all():

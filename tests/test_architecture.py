@@ -1,6 +1,6 @@
 import pytest
 
-from alexnet.model.alexnet_layers import MINIMUM_SIZE, axis_sizes, features, training_pflop
+from alexnet.model.alexnet_layers import MINIMUM_SIZE, axis_sizes, fc1_inputs, training_pflop
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_the_minimum_size_is_the_smallest_with_an_output() -> None:
 
 
 def test_features_follow_height_and_width() -> None:
-    assert features(227, 227) == 9216
-    assert features(67, 99) == 256 * 1 * 2
+    assert fc1_inputs(227, 227) == 9216
+    assert fc1_inputs(67, 99) == 256 * 1 * 2
 
 
 def test_the_zoos_recipe_costs_9_9_pflop() -> None:

@@ -37,7 +37,7 @@ TARGETS = ("group", "DVC", "stage")
 SHARE_OF_FULL_DISKS = 0.2
 FULL_SECONDS = 8
 """The longest time for which the disk is full."""
-MOST_KILLS_OF_A_RUN = 5
+MAX_KILLS_OF_A_RUN = 5
 STEP_SECONDS = 0.2
 """How long a training waits before each step, so that many of the signals come between its steps."""
 
@@ -142,7 +142,7 @@ def test_killed_at_random_moments(kernels: str, repository: Path, tmp_path: Path
     while kills < max(1, KILLS // 2):
         folder = duplicate(repository, tmp_path / "stopped")
         done: list[str] = []
-        for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN) if KILLS else 1):
+        for _ in range(chance.randint(1, MAX_KILLS_OF_A_RUN) if KILLS else 1):
             attack, running = repro_disturbed(folder, log, chance, seconds)
             if not attack:
                 break

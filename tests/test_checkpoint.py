@@ -378,6 +378,13 @@ def test_a_value_that_is_not_finite_is_refused(name: str, value: float, tmp_path
     one_line(caught, str(path), f"values in {name} that are NaN or infinite")
 
 
+def test_a_value_that_float32_cannot_hold_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", weights() | {"fc1.bias": np.full(SHAPES["fc1.bias"], 1e39)})
+    with pytest.raises(InputError) as caught:
+        load_weights(cell(), path)
+    one_line(caught, str(path), "values in fc1.bias that are NaN or infinite")
+
+
 FAULTS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "a page": lambda data: b"<html>\n<body>\nnot found\n</body>\n</html>\n",

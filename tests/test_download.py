@@ -160,7 +160,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "PAUSE", 0)
+    monkeypatch.setattr(library, "PAUSE_SECONDS", 0)
 
 
 Get = Callable[..., Path]
@@ -419,7 +419,7 @@ def test_the_stage_takes_the_minimum_rate_from_the_parameters(tmp_path: Path, mo
 def test_a_slow_server_is_abandoned(
     name: str, server: _Server, get: Get, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "WINDOW", 0.5)
+    monkeypatch.setattr(library, "WINDOW_SECONDS", 0.5)
     start = time.monotonic()
     assert is_whole(get(f"{server.url}/{name}", f"{server.url}/good"))
     assert time.monotonic() - start < 60

@@ -98,6 +98,7 @@ def test_the_demo_again_replaces_its_experiment_and_report(demo: tuple[Path, str
             "ERROR: trian.seed=3 is not a setting, expected SECTION.KEY=VALUE with a section of data",
         ),
         ("train.seed", "ERROR: train.seed is not a setting, expected SECTION.KEY=VALUE"),
+        ("train=5", "ERROR: train=5 is not a setting, expected SECTION.KEY=VALUE"),
         ("https://me:hush@host/a.tar.gz]", "ERROR: https://***@host/a.tar.gz] is not a setting"),
         ("train.initial_weights=none.ckpt", "ERROR: train.initial_weights is none.ckpt, but there is no file "),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from mindspore import load_checkpoint
 from PIL import Image
 
 from alexnet.training.launcher import free_port
@@ -81,6 +82,9 @@ def test_outputs(original: Path) -> None:
     train = metrics(original, "train")
     assert set(train) == {"train_loss", "train_accuracy", "images", "epochs", "steps", "parameters", "pflop"}
     assert (train["images"], train["epochs"], train["steps"]) == (100, 2, 10)
+    checkpoint = load_checkpoint(str(original / "models" / "alexnet.ckpt"))
+    trained = {name: value for name, value in checkpoint.items() if name.endswith(("weight", "bias", "gamma", "beta"))}
+    assert train["parameters"] == sum(value.size for value in trained.values())
     timing = metrics(original, "timing")
     assert (timing["device_target"], timing["workers"]) == ("CPU", 1)
     assert all(timing[key] > 0 for key in ("threads", "images_per_second", "step_ms", "train_seconds", "save_seconds"))

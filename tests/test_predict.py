@@ -68,10 +68,13 @@ def expected(network: Any) -> list[dict[str, float]]:
     return [{CLASS_NAMES[i]: float(row[i]) for i in best} for row, best in zip(answers, order, strict=True)]
 
 
-def predict(folder: Path, *arguments: str | bytes, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def predict(
+    folder: Path, *arguments: str | bytes, stdin: bytes = b"", **variables: str
+) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "alexnet", "predict", *arguments]
+    environment = workspaces.environment() | variables
     return subprocess.run(
-        command, cwd=folder, env=workspaces.environment(), input=stdin, capture_output=True, timeout=300, check=False
+        command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=300, check=False
     )
 
 
@@ -83,6 +86,14 @@ def test_the_three_likeliest_classes(folder: Path, expected: list[dict[str, floa
     result = predict(folder, "0.png", "1.png", "2.png")
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.decode().splitlines() == [line(f"{i}.png", classes) for i, classes in enumerate(expected)]
+
+
+def test_a_name_that_standard_output_cannot_encode(folder: Path, expected: list[dict[str, float]]) -> None:
+    shutil.copy(folder / "0.png", folder / "猫.png")
+    result = predict(folder, "猫.png", PYTHONIOENCODING="ascii")
+    (folder / "猫.png").unlink()
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode("ascii").splitlines() == [line("\\u732b.png", expected[0])]
 
 
 def test_what_is_not_an_image_is_reported(folder: Path, expected: list[dict[str, float]]) -> None:

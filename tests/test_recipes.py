@@ -122,6 +122,11 @@ def test_an_unknown_recipe_is_one_line(command: tuple[str, ...], arguments: tupl
     assert output == f"ERROR: {found}, expected one of {', '.join(NAMES)}\n"
 
 
+@pytest.mark.parametrize("command", [("recipe", "demo", "--na", "mine"), ("seeds", "demo", "--seed", "1")])
+def test_an_abbreviated_flag_is_refused(command: tuple[str, ...]) -> None:
+    assert ": error: " in run(ROOT, "python", "-m", "tools", *command, code=2)
+
+
 def test_without_git_one_line_says_what_is_missing(tmp_path: Path) -> None:
     for name in ("alexnet", "recipes", "stages", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -18,8 +18,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    def add(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=parents, help=text, description=text, allow_abbrev=False)
 
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument(
@@ -30,11 +30,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     add("demo", "run the whole pipeline on generated images").set_defaults(command=lambda _: demo.main())
 
-    run = commands.add_parser("recipe", parents=[recipe, settings], help="run a recipe as an experiment")
+    run = add("recipe", "run a recipe as an experiment", recipe, settings)
     run.add_argument("--name", default=None, help="name of the experiment (default: that of the recipe)")
     run.set_defaults(command=lambda options: recipes.main(options.recipe, options.set_param, options.name))
 
-    repeat = commands.add_parser("seeds", parents=[recipe, settings], help="run a recipe once for each seed")
+    repeat = add("seeds", "run a recipe once for each seed", recipe, settings)
     repeat.add_argument("--seeds", type=int, nargs="+", required=True, metavar="SEED", help="the seeds")
     repeat.add_argument("--format", choices=get_args(seeds.Format), default="text", help="output format (%(default)s)")
     repeat.set_defaults(

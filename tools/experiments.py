@@ -105,7 +105,7 @@ def parsed(settings: Sequence[str]) -> dict[tuple[str, str], str]:
     for text in settings:
         place, equals, value = text.partition("=")
         section, _, key = place.partition(".")
-        if not equals or section not in params.Params.model_fields:
+        if not equals or not key or section not in params.Params.model_fields:
             expected = f"expected SECTION.KEY=VALUE with a section of {', '.join(params.Params.model_fields)}"
             raise InputError(f"{masked(text)} is not a setting, {expected}")
         values[section, key] = value
@@ -177,10 +177,13 @@ def name_of(reference: str) -> str:
 def dvc(*arguments: str) -> int:
     """Run a command of DVC in this process, so that Ctrl-C works as it does under DVC, and return its exit code.
 
-    It differs from the command line of DVC 3.67 in two things. The configuration of the copied workspace is written in
-    UTF-8, because DVC's ASCII fails if the path of the cache has other letters. And DVC names the stages, but says
-    nothing of outputs that do not exist yet, of lock files, and of how to apply the experiment, and it reports the
-    failure of a stage once, not twice.
+    It differs from the command line of DVC 3.67 in these things:
+
+    - The configuration of the copied workspace is written in UTF-8. DVC writes ASCII, and fails if the path of the
+      cache has other letters.
+    - DVC names the stages, but says nothing of outputs that do not exist yet, of lock files, and of how to apply the
+      experiment.
+    - The failure of a stage is reported once, not twice.
     """
     import configobj
     from dvc.cli import main

@@ -8,7 +8,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -24,14 +24,14 @@ from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import replacing
 from alexnet.runtime.urls import masked
 
-TIMEOUT = 30
-"""How long to wait for an answer from a server, in seconds."""
-WINDOW = 30
-"""How long the rate of a download is measured before it is judged, in seconds."""
+TIMEOUT_SECONDS = 30
+"""How long to wait for an answer from a server."""
+WINDOW_SECONDS = 30
+"""How long the rate of a download is measured before it is judged."""
 RETRIES = 2
 """How often to try again after the server or the connection failed."""
-PAUSE = 2
-"""How long to wait before trying again, in seconds."""
+PAUSE_SECONDS = 2
+"""How long to wait before trying again."""
 
 _BLOCK = 1 << 16
 _BUSY = {408, 429, 500, 502, 503, 504}
@@ -60,7 +60,7 @@ class _Receiver(threading.Thread):
         try:
             # The bytes are stored as they are sent: nothing is decompressed on the way.
             with requests.get(
-                self._url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+                self._url, stream=True, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"}
             ) as response:
                 status = response.status_code
                 if status != 200:
@@ -98,7 +98,7 @@ class _Receiver(threading.Thread):
 def _receive(url: str, new: Path, limit: int, minimum_download_rate: float) -> None:
     receiver = _Receiver(url)
     receiver.start()
-    received, received_in_window, window_end = 0, 0, time.monotonic() + WINDOW
+    received, received_in_window, window_end = 0, 0, time.monotonic() + WINDOW_SECONDS
     try:
         with new.open("wb") as file, tqdm(unit="B", unit_scale=True, disable=None) as bar:
             while (block := receiver.next(window_end - time.monotonic())) != b"":
@@ -111,12 +111,12 @@ def _receive(url: str, new: Path, limit: int, minimum_download_rate: float) -> N
                     file.write(block)
                     bar.update(len(block))
                 if time.monotonic() >= window_end:
-                    if received_in_window < minimum_download_rate * WINDOW:
+                    if received_in_window < minimum_download_rate * WINDOW_SECONDS:
                         raise InputError(
-                            f"sent {received_in_window / WINDOW:.0f} bytes/s over {WINDOW} s, "
+                            f"sent {received_in_window / WINDOW_SECONDS:.0f} bytes/s over {WINDOW_SECONDS} s, "
                             f"expected at least {minimum_download_rate:g} (minimum_download_rate)"
                         )
-                    received_in_window, window_end = 0, time.monotonic() + WINDOW
+                    received_in_window, window_end = 0, time.monotonic() + WINDOW_SECONDS
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         raise _TransientError(_reason(error)) from None
     except requests.TooManyRedirects as error:
@@ -146,7 +146,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, http.client.HTTPException):  # its message quotes the server
             return "the server's answer is not HTTP"
     if any(isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in chain):
-        return f"no answer within {TIMEOUT} s"
+        return f"no answer within {TIMEOUT_SECONDS} s"
     if any(isinstance(cause, requests.exceptions.ProxyError) for cause in chain):
         return "the proxy refused the connection"
     return f"the connection failed ({type(error).__name__})"
@@ -159,7 +159,7 @@ def _fetch(url: str, new: Path, limit: int, minimum_download_rate: float) -> Non
         except _TransientError as error:
             if not retries_left:
                 raise InputError(str(error)) from None
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
 
 
 def _copy(source: Path, new: Path, limit: int) -> None:
@@ -205,7 +205,7 @@ def download(
         train_images: the most images that each training file may have.
         test_images: the most images that the test file may have.
         root: the folder at which relative paths in `urls` start.
-        minimum_download_rate: in bytes/s, measured over WINDOW seconds. A slower download is abandoned; 0 accepts any
+        minimum_download_rate: in bytes/s, measured over WINDOW_SECONDS. A slower download is abandoned; 0 accepts any
             rate.
 
     Raises InputError when all URLs have failed, and OSError when the file system does.
@@ -213,13 +213,14 @@ def download(
     unpacked = unpacked_limit(train_images, test_images)
     limit = unpacked + unpacked // 1000 + 1000  # data that cannot be compressed becomes a little larger
 
-    def write(url: str) -> Callable[[Path], None]:
+    def write(url: str, new: Path) -> None:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https"):
             requests.Request("GET", url).prepare()  # raises a ValueError if the address is not valid
-            return lambda new: _fetch(url, new, limit, minimum_download_rate)
-        source = Path(url2pathname(parts.path)) if parts.scheme == "file" else root / Path(url).expanduser()
-        return lambda new: _copy(source, new, limit)
+            _fetch(url, new, limit, minimum_download_rate)
+        else:
+            source = Path(url2pathname(parts.path)) if parts.scheme == "file" else root / Path(url).expanduser()
+            _copy(source, new, limit)
 
     for url in urls:
         shown = printable(masked(url))
@@ -228,7 +229,7 @@ def download(
                 generated.write_archive(path, train_images, test_images)
             else:
                 with replacing(path) as new:
-                    write(url)(new)
+                    write(url, new)
                     check_md5(new, md5, "the archive")
                     check_layout(new, train_images, test_images, "the archive")
         except ValueError:  # its message may repeat any part of the URL, even the password

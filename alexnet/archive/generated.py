@@ -80,13 +80,10 @@ def draw(kind: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 def _records(images: int, rng: np.random.Generator) -> np.ndarray:
     # Returns shuffled records, uint8 of shape (images, 3073), with equally many of each kind.
-    rows = np.empty((images, cifar10.RECORD_BYTES), np.uint8)
-    labels = np.repeat(np.arange(cifar10.NUM_CLASSES), images // cifar10.NUM_CLASSES)
-    rows[:, 0] = labels
-    for kind in range(cifar10.NUM_CLASSES):
-        of_kind = labels == kind
-        rows[of_kind, 1:] = draw(kind, int(of_kind.sum()), rng).reshape(of_kind.sum(), -1)
-    return rng.permutation(rows)
+    of_kind = images // cifar10.NUM_CLASSES
+    labels = np.repeat(np.arange(cifar10.NUM_CLASSES, dtype=np.uint8), of_kind)
+    pixels = np.concatenate([draw(kind, of_kind, rng) for kind in range(cifar10.NUM_CLASSES)])
+    return rng.permutation(np.column_stack([labels, pixels.reshape(images, -1)]))
 
 
 def write_archive(path: Path, train_images: int, test_images: int) -> None:

@@ -22,7 +22,7 @@ FILE_BYTES = 64 << 20
 """The most bytes that a file may have."""
 DECODED_BYTES = 192 << 20
 """The most bytes that decoding an image may take, estimated from its header. All in all it takes less than 256 MB."""
-MOST_READS = 400_000
+MAX_READS = 400_000
 """The most pieces in which a file may be read, so that millions of empty parts cannot take minutes or gigabytes."""
 SCANNED_PIXELS = 7 * 10**8
 """The most pixels that all passes of a JPEG may have together. Each pass goes over the whole image."""
@@ -93,8 +93,8 @@ class _File(io.BytesIO):
 
     def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
-        if self._reads > MOST_READS:
-            raise InputError(f"the image cannot be read: it has more than {MOST_READS} parts")
+        if self._reads > MAX_READS:
+            raise InputError(f"the image cannot be read: it has more than {MAX_READS} parts")
         return super().read(size)
 
 
@@ -106,7 +106,7 @@ def read_image(data: bytes) -> np.ndarray:
     1 in floating point. If there are several frames, the first is used.
 
     Raises InputError when the bytes are not an image, are damaged or cut short, or when decoding them would take more
-    than DECODED_BYTES, or long: more than MOST_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
+    than DECODED_BYTES, or long: more than MAX_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
     """
     if data[:2] in (b"P1", b"P2", b"P3") and len(data) > PLAIN_BYTES:
         raise InputError(f"a PPM in digits with more than {PLAIN_BYTES} bytes: save it in another format")

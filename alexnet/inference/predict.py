@@ -96,10 +96,10 @@ def predict(flags: argparse.Namespace) -> None:
             probabilities = likeliest(model, open_image(name), CLASSES_SHOWN)
         except InputError as error:
             print_error(f"{printable(name)}: {error}")
-            failures.append({"image": characters(name), "error": str(error)})
+            failures.append({"image": escaped(name), "error": str(error)})
             continue
         classes = [{"class": label, "probability": probability} for label, probability in probabilities.items()]
-        predictions.append({"image": characters(name), "classes": classes})
+        predictions.append({"image": escaped(name), "classes": classes})
         if not flags.json:
             text = ", ".join(f"{label} {probability:.3f}" for label, probability in probabilities.items())
             print(f"{printable(name)}: {text}")
@@ -109,6 +109,6 @@ def predict(flags: argparse.Namespace) -> None:
         sys.exit(2)
 
 
-def characters(name: str) -> str:
+def escaped(name: str) -> str:
     """Return the name of a file, in which bytes that JSON cannot represent are replaced by escape sequences."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -49,7 +49,7 @@ class Kernels:
             convolution: the convolution. It must have a square kernel, the same stride along both axes, no dilation and
                 one group; pad_mode `valid`, or `same` with stride 1 and an odd kernel size; and a bias exactly if
                 there is no batch normalisation.
-            norm: the batch normalisation, or None.
+            norm: the batch normalisation, whose `use_batch_statistics` is None (its default), or None.
             pool: the max-pooling, with pad_mode `valid`, a square window and one stride, or None.
             first: whether the block takes the images, for which no gradient is needed.
 
@@ -57,12 +57,14 @@ class Kernels:
         """
         _check_block(convolution, norm, pool)
         if self.library == "onednn":
-            data_type: onednn.DataType = "bf16" if self.amp_level == "O2" else "f32"
-            return onednn_layers.ConvolutionBlock(convolution, norm, pool, data_type, first)
+            return onednn_layers.ConvolutionBlock(convolution, norm, pool, self._data_type, first)
         return mindspore_layers.ConvolutionBlock(convolution, norm, pool, self._float)
 
     def dense(self, in_channels: int, out_channels: int, relu: bool, **settings: Any) -> nn.Dense:
-        """Return a fully connected layer. As with a block, a forward pass must call it only once.
+        """Return a fully connected layer with a bias. As with a block, a forward pass must call it only once.
+
+        It takes shape (N, in_channels) and returns (N, out_channels): float32, or float16 with MindSpore's operators at
+        O2.
 
         Args:
             in_channels: the number of inputs.
@@ -71,9 +73,12 @@ class Kernels:
             settings: `weight_init` and `bias_init` of `nn.Dense`.
         """
         if self.library == "onednn":
-            data_type: onednn.DataType = "bf16" if self.amp_level == "O2" else "f32"
-            return onednn_layers.Dense(in_channels, out_channels, relu, data_type, **settings)
+            return onednn_layers.Dense(in_channels, out_channels, relu, self._data_type, **settings)
         return mindspore_layers.dense(in_channels, out_channels, relu, self._float, **settings)
+
+    @property
+    def _data_type(self) -> onednn.DataType:
+        return "bf16" if self.amp_level == "O2" else "f32"
 
     @property
     def _float(self) -> ms.Type:

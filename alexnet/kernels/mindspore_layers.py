@@ -1,5 +1,7 @@
 """Layers that MindSpore's own operators compute, on any device."""
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import nn, ops
 
@@ -37,7 +39,7 @@ class ConvolutionBlock(nn.Cell):
 
 
 def dense(
-    in_channels: int, out_channels: int, relu: bool, data_type: ms.Type = ms.float32, **settings: str
+    in_channels: int, out_channels: int, relu: bool, data_type: ms.Type = ms.float32, **settings: Any
 ) -> nn.Dense:
     """Return a fully connected layer with a bias.
 

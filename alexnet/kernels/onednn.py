@@ -37,14 +37,6 @@ class Propagation(IntEnum):
     INFERENCE = 96
 
 
-class Flag(IntEnum):
-    """`dnnl_normalization_flags_t`: the parts of a batch normalisation."""
-
-    USE_SCALE = 2
-    USE_SHIFT = 4
-    FUSE_RELU = 8
-
-
 _STATUS = ("success", "out of memory", "invalid arguments", "unimplemented", "last implementation reached")
 _DATA_TYPES = {"bf16": 2, "f32": 3}
 _FORMAT_ANY = 1
@@ -52,6 +44,9 @@ _CPU_ENGINE = 1
 _IN_ORDER = 1
 _SCRATCHPAD_OF_USER = 1
 _CONVOLUTION_DIRECT, _ELTWISE_RELU, _POOLING_MAX = 0x1, 0x20, 0x1FF
+_USE_SCALE, _USE_SHIFT, _FUSE_NORM_RELU = 2, 4, 8
+_NORM_RELU = _USE_SCALE | _USE_SHIFT | _FUSE_NORM_RELU
+"""The bits of `dnnl_normalization_flags_t` for a batch normalisation with scale, shift and ReLU."""
 _BACKWARD = 128
 _NO_BUFFER = None
 _MAXIMUM_DIMENSIONS = 12
@@ -89,8 +84,6 @@ _QUERIES = {
     "scratchpad": 136,
 }
 """oneDNN's numbers for querying the layouts that a primitive has chosen (`dnnl_query_..._md`)."""
-
-_NORM_RELU = Flag.USE_SCALE | Flag.USE_SHIFT | Flag.FUSE_RELU
 
 _Dims = c_int64 * _MAXIMUM_DIMENSIONS
 _threads: int | None = None
@@ -197,7 +190,10 @@ def computes_bfloat16() -> bool:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the number of threads of all primitives. None, and the default, is one thread for each core."""
+    """Set the number of threads of all primitives.
+
+    None, the default, leaves OpenMP's number as it is: one thread for each core, unless it was set before.
+    """
     global _threads
     _threads = threads
 

@@ -58,7 +58,7 @@ MINIMUM_SIZE = next(size for size in range(1, 1000) if axis_sizes(size)[1])
 """The smallest image height and width, in pixels, for which the last pooling has an output: 67."""
 
 
-def features(image_height: int, image_width: int) -> int:
+def fc1_inputs(image_height: int, image_width: int) -> int:
     """Return the number of inputs of the first fully connected layer for images of this size in pixels."""
     return CONVOLUTIONS[-1].out_channels * axis_sizes(image_height)[1] * axis_sizes(image_width)[1]
 
@@ -79,11 +79,11 @@ def training_pflop(num_classes: int, image_height: int, image_width: int, images
         images: how many images the network is trained on. An image counts once for every epoch.
     """
     heights, widths = axis_sizes(image_height)[0], axis_sizes(image_width)[0]
-    in_channels, layers = CHANNELS, []
+    in_channels, multiply_adds = CHANNELS, []
     for convolution, height, width in zip(CONVOLUTIONS, heights, widths, strict=True):
-        layers.append(height * width * convolution.out_channels * in_channels * convolution.kernel_size**2)
+        multiply_adds.append(height * width * convolution.out_channels * in_channels * convolution.kernel_size**2)
         in_channels = convolution.out_channels
-    layers.append(features(image_height, image_width) * HIDDEN_UNITS)
-    layers.append(HIDDEN_UNITS * HIDDEN_UNITS)
-    layers.append(HIDDEN_UNITS * num_classes)
-    return 2 * (3 * sum(layers) - layers[0]) * images / 1e15
+    multiply_adds.append(fc1_inputs(image_height, image_width) * HIDDEN_UNITS)
+    multiply_adds.append(HIDDEN_UNITS * HIDDEN_UNITS)
+    multiply_adds.append(HIDDEN_UNITS * num_classes)
+    return 2 * (3 * sum(multiply_adds) - multiply_adds[0]) * images / 1e15

@@ -21,7 +21,7 @@ from alexnet.cifar10 import NUM_CLASSES
 from alexnet.kernels.choice import MINDSPORE, Kernels
 from alexnet.model.network import Network, Setting
 from alexnet.model.registry import NO_SETTINGS, accepted, create, names, network_class
-from alexnet.runtime.choices import LARGEST_IMAGE, MOST_CLASSES
+from alexnet.runtime.choices import MAX_CLASSES, MAX_IMAGE_SIZE
 from alexnet.runtime.errors import InputError, printable
 from alexnet.runtime.files import digest, replacing
 
@@ -46,9 +46,9 @@ DIGEST = "digest.sha256"
 """The name, in our checkpoints, of the SHA-256 of all other values: uint8 of shape (32,)."""
 
 _LIMITS = {
-    "num_classes": (NUM_CLASSES, MOST_CLASSES),
-    "image_height": (1, LARGEST_IMAGE),
-    "image_width": (1, LARGEST_IMAGE),
+    "num_classes": (NUM_CLASSES, MAX_CLASSES),
+    "image_height": (1, MAX_IMAGE_SIZE),
+    "image_width": (1, MAX_IMAGE_SIZE),
 }
 """The smallest and the largest value of each setting. Without them, a damaged file could take all memory."""
 
@@ -299,8 +299,10 @@ def _set_weights(
                 f"{path} has {name} of shape {value.shape}, expected {parameter.shape}: it was trained with another "
                 "image_height, image_width or num_classes"
             )
+        with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, which is refused
+            value = value.astype(np.float32, copy=False)
         if not np.isfinite(value).all():
             raise InputError(f"{path} has values in {name} that are NaN or infinite: its training failed")
-        checked[parameter] = value.astype(np.float32, copy=False)
+        checked[parameter] = value
     for parameter, value in checked.items():
         parameter.set_data(ms.Tensor(value))

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from alexnet.model.network import Network
 
 WHITENING_EPSILON = 5e-4
-"""What is added to a variance before it is inverted, as in airbench (K. Jordan, arXiv 2404.00498)."""
+"""What is added to the variance of a component before the component is divided by its square root, as in airbench (K.
+Jordan, arXiv 2404.00498)."""
 
 TRUNCATED_NORMAL_SIGMA = 0.02
 """The standard deviation of the normal distribution that `TruncatedNormal` cuts off."""
@@ -69,7 +70,7 @@ def begin_with_identity(network: "Network") -> None:
 def whiten(network: "Network", images: np.ndarray) -> None:
     """Set the weights of a network's first convolution to filters that whiten these images.
 
-    On an enlarged image, random filters mostly compute the same as each other, because neighbouring pixels are much
+    On an enlarged image, random filters give nearly the same outputs as each other, because neighbouring pixels are
     alike. With these filters, training is faster from the first step (K. Jordan, arXiv 2404.00498, section 3.2, where
     they are frozen).
 
@@ -86,10 +87,11 @@ def whiten(network: "Network", images: np.ndarray) -> None:
 
 
 def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stride: tuple[int, int]) -> np.ndarray:
-    """Return filters whose outputs are uncorrelated and, where they can be, of variance 1.
+    """Return filters whose outputs are uncorrelated, with a variance just below 1, or less where images hardly vary.
 
     The filters are the principal components of the patches that a convolution sees, those of the largest variance
-    first, each divided by its standard deviation. The second half of the filters are the negatives of the first half,
+    first, each divided by its standard deviation. The mean of the patches is not subtracted, because that of normalised
+    images is near 0. The second half of the filters are the negatives of the first half,
     because the ReLU that follows sets negative outputs to 0.
 
     Args:
@@ -107,13 +109,13 @@ def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stri
             f"whitening is true, but the first convolution has {number} filters, and only {2 * size} of "
             f"{channels}x{height}x{width} can whiten: set it to false"
         )
-    covariance, count = np.zeros((size, size)), 0
+    second_moments, count = np.zeros((size, size)), 0
     for image in images:  # one at a time, because the patches of all would take gigabytes
         windows: np.ndarray = sliding_window_view(image, (height, width), axis=(1, 2))  # type: ignore[call-overload]
         patches = windows[:, :: stride[0], :: stride[1]].transpose(1, 2, 0, 3, 4).reshape(-1, size).astype(np.float64)
-        covariance += patches.T @ patches
+        second_moments += patches.T @ patches
         count += len(patches)
-    variances, components = np.linalg.eigh(covariance / count)  # in ascending order; the components are columns
+    variances, components = np.linalg.eigh(second_moments / count)  # in ascending order; the components are columns
     deviations = np.sqrt(np.maximum(variances, 0) + WHITENING_EPSILON)
     half = (components / deviations).T[::-1][: -(-number // 2)]
     return np.concatenate([half, -half])[:number].reshape(shape).astype(np.float32)

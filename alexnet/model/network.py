@@ -33,9 +33,10 @@ class Network(nn.Cell):
     Attributes:
         settings: the given settings, and `name`, the name of the module.
         num_classes: the number of outputs of the network.
+        kernels: the given kernels.
 
-    Raises TypeError when a setting is of another type, or the subclass lacks one of the methods `construct`,
-    `first_layers` and `training_pflop`.
+    Raises KeyError when `num_classes` is not among the settings, and TypeError when a setting is of another type, or
+    the subclass lacks one of the methods `construct`, `first_layers` and `training_pflop`.
     """
 
     description: str = ""

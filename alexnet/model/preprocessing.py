@@ -8,7 +8,7 @@ from alexnet import cifar10
 
 
 class Preprocessing(nn.Cell):
-    """Normalises images with CIFAR-10's mean and standard deviation, and resizes them bilinearly.
+    """Normalises images with `MEAN` and `STD` of `alexnet/cifar10.py`, and resizes them bilinearly.
 
     It has no parameters, and can be exported to ONNX.
 

@@ -50,8 +50,9 @@ def create(name: str, **arguments: Any) -> "Network":
             be trained `weight_init` and `seed`; see `alexnet.model.network.Network`. Those that the network's
             constructor does not have are ignored.
 
-    Raises InputError when there is no such network, or it refuses a value, such as AlexNet too small an image size; and
-    TypeError when an argument that its constructor needs is missing, or one that it has is not among its settings.
+    Raises InputError when there is no such network, or when it refuses a value, as AlexNet does an image size that is
+    too small; and TypeError when an argument that its constructor needs is missing, or when one that it has is not
+    among its settings.
     """
     chosen = network_class(name)
     network = chosen(**accepted(name, arguments))

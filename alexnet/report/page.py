@@ -56,8 +56,8 @@ class Results:
     augmented: images of the first training batch, uint8 of shape (2, N, 3, 32, 32): as they are stored, and as the
         network was given them.
     curves: `train/loss`, `train/accuracy`, `learning_rate` and, if there was validation, `eval/accuracy`, by name.
-    train: `epochs`, `steps`, `parameters` (the number of weights), `pflop`, `train_accuracy` and, if there was
-        validation, `validation_accuracy`.
+    train: `images` (the number of training images), `epochs`, `steps`, `parameters` (the number of weights), `pflop`,
+        `train_accuracy` and, if there was validation, `validation_accuracy`.
     evaluation: `accuracy` and `loss` on the test images.
     per_class: the accuracy of each class, by the name of the class.
     timing: `network` (its name as it is shown), its `description` (a sentence, or ""), and `image_size` (the height and

@@ -2,10 +2,10 @@
 
 from typing import Literal, get_args
 
-LARGEST_IMAGE = 1024
+MAX_IMAGE_SIZE = 1024
 """The largest height and width in pixels to which a network may resize images."""
 
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """The largest number of outputs that a network may have."""
 
 Target = Literal["Ascend", "GPU", "CPU"]

@@ -59,7 +59,7 @@ def exit_on_failure() -> Iterator[None]:
     """
     try:
         yield
-        if sys.stdout is not None:  # it is when the shell closed it
+        if sys.stdout is not None:  # None if the shell closed it
             sys.stdout.flush()
     except InputError as error:
         print_error(str(error))

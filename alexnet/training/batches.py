@@ -37,6 +37,8 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
 
     Raises InputError when the number is not a multiple of the number of classes, or leaves no image of a class.
     """
+    if not validation_images:  # this avoids a copy of all images
+        return split, Split(split.images[:0], split.labels[:0], split.generated)
     per_class, rest = divmod(validation_images, NUM_CLASSES)
     fewest = int(np.bincount(split.labels, minlength=NUM_CLASSES).min())
     if rest or per_class >= fewest:
@@ -44,8 +46,6 @@ def hold_out(split: Split, validation_images: int, seed: int) -> tuple[Split, Sp
             f"validation_images is {validation_images}, expected a multiple of {NUM_CLASSES} below "
             f"{fewest * NUM_CLASSES}, so that there are images of each class left to train on"
         )
-    if not validation_images:  # this avoids a copy of all images
-        return split, Split(split.images[:0], split.labels[:0], split.generated)
     order = _generator(seed, _HOLD_OUT, 0).permutation(len(split))
     labels = split.labels[order]
     held_out = np.zeros(len(split), bool)
@@ -145,6 +145,11 @@ class Batches(Sequence[Batch]):
         workers: the number of workers.
         dropout_shape: the shape of the dropout masks of one image, see `alexnet.model.network.Network`.
 
+    Attributes:
+        steps_per_epoch: the number of batches in an epoch.
+        image_count: the number of training images.
+        epoch_size, batch_size: as given.
+
     Raises InputError when there are not enough images for one batch, a batch cannot be divided equally among the
     workers, an image is too small to be reflected, or there is a dropout rate although the network has no dropout.
     """
@@ -193,7 +198,7 @@ class Batches(Sequence[Batch]):
     def __len__(self) -> int:
         return self.epoch_size * self.steps_per_epoch
 
-    def __getitem__(self, step):  # type: ignore[no-untyped-def]
+    def __getitem__(self, step: int) -> Batch:  # type: ignore[override]  # there are no slices
         if not 0 <= step < len(self):
             raise IndexError(step)
         chosen = self._chosen(step)

@@ -13,9 +13,9 @@ from mindspore.train import Callback, RunContext
 class DVCLiveCallback(Callback):
     """Log a training with DVCLive: `train/loss`, `learning_rate`, and `eval/...` after each evaluation.
 
-    It works with any `mindspore.train.Model`, and with `alexnet.training.loop.train`. The context of the latter has a
-    `history`, whose curves are logged, `train/accuracy` too. When a training resumes, the points before `cur_step_num`
-    are logged first, so that every point is there once.
+    It works with any `mindspore.train.Model`, and with `alexnet.training.loop.train`, whose context has a `history`.
+    Then all curves of the history are logged, `train/accuracy` included. When a training resumes, the points before
+    `cur_step_num` are logged first, so that every point is there once.
 
     Args:
         live: the logger; None creates one with `kwargs`.

@@ -99,7 +99,7 @@ def train(
             measured = measure(logits, batches.labels(step))
             # The request to stop travels with the metrics, so that the workers communicate only once. A mean above 0
             # means that some worker wants to stop.
-            *means, share_stopping = worker.mean(*measured.values(), stop())
+            *means, share_stopping = worker.mean([*measured.values(), stop()])
             stopping = share_stopping > 0
             history.record(step, dict(zip(measured, means, strict=True)) | {"learning_rate": rates[step]})
             history.seconds[step] = time.perf_counter() - start

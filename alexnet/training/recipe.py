@@ -7,7 +7,7 @@ from alexnet.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults switch everything off, as in the model zoo.
+    """How to train. The defaults are those of plain SGD with momentum and a constant learning rate.
 
     learning_rate: the highest learning rate of the schedule.
     momentum: the momentum of `nn.Momentum`, at least 0 and below 1.

@@ -82,7 +82,7 @@ class Step:
 
     Args:
         network: the network, whose weights are updated in place.
-        recipe: all but the schedule of the learning rate.
+        recipe: how the weights are updated. Its schedule is not used, because each call is given its learning rate.
         worker: this process among all workers. Gradients and batch normalisation's running statistics are averaged over
             them.
 
@@ -165,7 +165,7 @@ class Step:
     def _finish(self, result: ms.Tensor) -> np.ndarray:
         logits = result.asnumpy()
         if self._worker.workers > 1 and self._statistics:
-            means = self._worker.mean(*np.concatenate([weight.asnumpy() for weight in self._statistics.values()]))
+            means = self._worker.mean(np.concatenate([weight.asnumpy() for weight in self._statistics.values()]))
             ends = np.cumsum([weight.size for weight in self._statistics.values()])
             self.set(dict(zip(self._statistics, np.split(means, ends[:-1]), strict=True)))
         if self._average:

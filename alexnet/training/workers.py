@@ -4,7 +4,7 @@ The workers are started by MindSpore's `msrun`, see `alexnet.training.launcher`.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -26,12 +26,12 @@ class Worker:
     rank: int = 0
     workers: int = 1
 
-    def mean(self, *values: float) -> np.ndarray:
+    def mean(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the mean of each value over the workers, float32 of shape (number of values,).
 
         Every worker must call this with the same number of values.
         """
-        local = np.array(values, np.float32)
+        local = np.asarray(values, np.float32)
         if self.workers == 1:
             return local
         return ops.AllReduce()(ms.Tensor(local)).asnumpy() / self.workers
@@ -48,7 +48,7 @@ class Worker:
 
     def wait_for_all(self) -> None:
         """Return when every worker has called this."""
-        self.mean(0)
+        self.mean([0])
 
     def gradient_reducer(self, optimizer: nn.Optimizer) -> Callable[[tuple[ms.Tensor, ...]], tuple[ms.Tensor, ...]]:
         """Return a function that averages gradients over the workers and can be part of a graph.

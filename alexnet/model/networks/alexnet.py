@@ -15,7 +15,7 @@ from alexnet.model.alexnet_layers import (
     MINIMUM_SIZE,
     POOL_SIZE,
     POOL_STRIDE,
-    features,
+    fc1_inputs,
     training_pflop,
 )
 from alexnet.model.initialization import initializers
@@ -99,7 +99,7 @@ class AlexNet(Network):
             pool = nn.MaxPool2d(POOL_SIZE, stride=POOL_STRIDE) if layer.pooled else None
             block = kernels.convolution_block(convolution, norm, pool, first=number == 1)
             self.insert_child_to_cell(f"block{number}", block)  # an assignment would rename the parameters
-        self.fc1 = kernels.dense(features(image_height, image_width), HIDDEN_UNITS, relu=True, **initial)
+        self.fc1 = kernels.dense(fc1_inputs(image_height, image_width), HIDDEN_UNITS, relu=True, **initial)
         self.fc2 = kernels.dense(HIDDEN_UNITS, HIDDEN_UNITS, relu=True, **initial)
         self.fc3 = kernels.dense(HIDDEN_UNITS, num_classes, relu=False, **initial)
 
