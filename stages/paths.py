@@ -30,6 +30,8 @@ CONFUSION = Path("plots/confusion.csv")
 ONNX = Path("models/alexnet.onnx")
 MINDIR = Path("models/alexnet.mindir")
 REPORT = Path("report")
+LOCK = Path("dvc.lock")
+"""The file in which DVC records the outputs of all stages."""
 
 
 def workspace() -> Path:

@@ -107,6 +107,11 @@ def train(
     }
     states = States(paths.states(), identity(split, model.model_dump(), resolved), run.keep_checkpoint_max)
 
+    def recorded(training: str, checkpoint: str) -> bool:
+        # The workspace's dvc.lock does not count for this very training. If this runs again, its outputs are gone,
+        # perhaps because a wrong value was tried in between, and its last state brings them back.
+        return is_committed(checkpoint) or (training != states.folder.name and is_in_workspace(checkpoint))
+
     if worker.rank == 0:
         remove_recorded(paths.states(), recorded)
     with states.locked() if worker.rank == 0 else nullcontext(False) as waited:
@@ -232,15 +237,19 @@ def has_result(states: States, outputs: Path) -> bool:
     return checkpoint.is_file() and states.result() == digest(checkpoint, "md5")
 
 
-def recorded(checkpoint: str) -> bool:
-    """Return whether a dvc.lock has this MD5 of a checkpoint: in the workspace, or in any commit or experiment."""
-    lock = paths.workspace() / "dvc.lock"
-    if lock.is_file() and checkpoint in lock.read_text(encoding="utf-8"):
-        return True
+def is_in_workspace(checkpoint: str) -> bool:
+    """Return whether the workspace's dvc.lock has this MD5 of a checkpoint."""
+    lock = paths.workspace() / paths.LOCK
+    return lock.is_file() and checkpoint in lock.read_text(encoding="utf-8")
+
+
+def is_committed(checkpoint: str) -> bool:
+    """Return whether the dvc.lock of any commit or experiment has this MD5 of a checkpoint."""
     # An experiment in a copy of the workspace has a dvc.lock of its own, which DVC commits to this repository.
-    search = ["log", "--all", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", lock.name]
+    search = ["log", "--all", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", str(paths.LOCK)]
     try:
-        commits = subprocess.run(["git", "-C", str(lock.parent), *search], capture_output=True, check=True).stdout
+        command = ["git", "-C", str(paths.workspace()), *search]
+        commits = subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return False
     return bool(commits)

@@ -290,9 +290,11 @@ def test_states_of_a_recorded_result_are_removed_unless_they_are_to_be_kept(keep
     states_of_one = States(tmp_path, {"seed": 1}, 1)
     with states_of_one.locked():
         states_of_one.finish("its MD5", keep)
-    remove_recorded(tmp_path, lambda result: result == "another MD5")
+    training = states_of_one.folder.name
+    remove_recorded(tmp_path, lambda key, result: (key, result) == (training, "another MD5"))
+    remove_recorded(tmp_path, lambda key, result: (key, result) == ("another training", "its MD5"))
     assert states_of_one.folder.exists()
-    remove_recorded(tmp_path, lambda result: result == "its MD5")
+    remove_recorded(tmp_path, lambda key, result: (key, result) == (training, "its MD5"))
     assert states_of_one.folder.exists() == keep
 
 
@@ -582,8 +584,8 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
     )
     assert result["result"] not in (workspace / "dvc.lock").read_text(encoding="utf-8")
     monkeypatch.chdir(workspace)
-    assert train.recorded(result["result"]), "in the experiment's commit"
-    assert not train.recorded("0" * 32)
+    assert train.is_committed(result["result"]), "in the experiment's commit"
+    assert not train.is_committed("0" * 32)
     run(workspace, "dvc", "exp", "apply", "second", code=None)  # it misses the outputs of the stages that were not run
     assert outputs(workspace) == whole
 

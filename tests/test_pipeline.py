@@ -19,7 +19,7 @@ from PIL import Image
 from alexnet.training.launcher import free_port
 from stages.__main__ import STAGES
 from tests import workspaces
-from tests.trainings import duplicate, without_times
+from tests.trainings import duplicate, outputs, without_times
 from tests.workspaces import ROOT, change, read_json, run
 
 CURVES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "learning_rate")
@@ -125,6 +125,19 @@ def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
     assert "epoch: 2 step: 5, loss is" in output, "it must train, not take the result from the run cache"
     after = (project / "dvc.lock").read_text(encoding="utf-8")
     assert without_times(after) == without_times(before)
+
+
+def test_the_old_value_brings_back_results_that_were_not_committed(project: Path) -> None:
+    change(project, train={"seed": 3})
+    run(project, "dvc", "repro", "evaluate")
+    before = outputs(project)
+    assert "learning_rate is -1" in run(project, "dvc", "exp", "run", "-S", "train.learning_rate=-1.0", code=255)
+    assert not (project / "models" / "alexnet.ckpt").exists()
+    change(project, train={"learning_rate": 0.02})
+    output = run(project, "dvc", "repro", "evaluate")
+    assert "resuming after epoch 2 step 5" in output
+    assert "loss is" not in output
+    assert outputs(project) == before
 
 
 def test_only_headlines_are_metrics(original: Path) -> None:

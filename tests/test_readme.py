@@ -31,10 +31,15 @@ RUN_BY = {
     r"dvc exp (push|pull) origin EXPERIMENT": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
     r"dvc (queue .*|exp branch .*)": "test_sharing.py::test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare",
     r"(git tag|git push|dvc push|dvc artifacts get) ?.*": "test_sharing.py::test_the_newest_version_and_an_older_one",
+    r"(dvc exp (show|remove)|dvc gc) .*": (
+        "test_sharing.py::test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare"
+    ),
     r"gto show": "test_sharing.py::test_what_the_registry_shows",
-    r"dvc add pretrained.ckpt": "test_initial_weights.py::test_how_dvc_sees_the_file",
+    r"(dvc add pretrained.ckpt|git add pretrained.*|git commit .*pretrained.*)": (
+        "test_initial_weights.py::test_how_dvc_sees_the_file"
+    ),
     r"(mv|dvc cache dir) .*": "test_experiments.py::test_dvcs_own_command_works_with_its_cache_in_a_path_of_ascii",
-    r"dvc repro --force --single-item train": "test_pipeline.py::test_dvc_repro_forced_changes_nothing_but_times",
+    r"dvc repro --force( --single-item train)?": "test_pipeline.py::test_dvc_repro_forced_changes_nothing_but_times",
     r"dvc repro( verify)?": "test_pipeline.py::test_a_second_repro_runs_nothing",
     r"python -m stages states( --clear)?": "test_interruption.py::test_state_is_kept_and_shown_and_cleared",
     r"python -m stages train .*": "test_train_stage.py::test_with_a_flag_dvcs_outputs_are_left_alone",

@@ -80,8 +80,9 @@ def clone(published: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_from(clone: Path) -> None:
     run(clone, "dvc", "pull")
     rates = ["0.005", "0.01", "0.02"]
-    sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.threads=1", "-S", "evaluate.threads=1"]
-    run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep)
+    sweep = ["-S", f"train.learning_rate={','.join(rates)}", "-S", "train.validation_images=20"]
+    threads = ["-S", "train.threads=1", "-S", "evaluate.threads=1"]
+    run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep, *threads)
     run(clone, "dvc", "queue", "start", "-j", "2")
     deadline = time.monotonic() + 900
     while (status := run(clone, "dvc", "queue", "status")).count("Success") < 3:
@@ -89,15 +90,34 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
         assert time.monotonic() < deadline, status
         time.sleep(2)
     shown = read_json(clone, "dvc", "exp", "show", "--json")
-    found = {}
+    found, accuracies, checkpoints = {}, [], {}
     for revision in next(row for row in shown if row["rev"] != "workspace")["experiments"] or []:
         data = revision["revs"][0]["data"]
         found[str(data["params"]["params.yaml"]["data"]["train"]["learning_rate"])] = revision["name"]
         assert 0 <= data["metrics"]["metrics/eval.json"]["data"]["accuracy"] <= 1
+        accuracies.append(data["metrics"]["metrics/train.json"]["data"]["validation_accuracy"])
+        checkpoints[revision["name"]] = data["outs"]["models/alexnet.ckpt"]["hash"]
     assert set(found) == set(rates)
+    order = ["--sort-by", "validation_accuracy", "--sort-order", "desc"]
+    table = [
+        line.split(",") for line in run(clone, "dvc", "exp", "show", "--only-changed", *order, "--csv").splitlines()
+    ]
+    column = next(number for number, name in enumerate(table[0]) if name.endswith("validation_accuracy"))
+    shown_accuracies = [float(row[column]) for row in table[1:] if row[column]]
+    assert shown_accuracies == pytest.approx(sorted(accuracies, reverse=True))
+
     run(clone, "dvc", "exp", "branch", found["0.005"], "slower")
     difference = read_json(clone, "dvc", "metrics", "diff", "--json", "main", "slower")
     assert difference["metrics/train.json"]["train_loss"]["diff"] != 0
+
+    def cached(name: str) -> bool:
+        digest = checkpoints[name]
+        return (clone / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]).exists()
+
+    run(clone, "dvc", "exp", "remove", found["0.02"])
+    assert cached(found["0.02"])
+    run(clone, "dvc", "gc", "--all-commits", "--all-experiments", "--force")
+    assert [cached(found[rate]) for rate in rates] == [True, True, False]
 
 
 @pytest.fixture

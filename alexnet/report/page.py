@@ -39,7 +39,7 @@ class Quoted:
 
 
 ZOO = (Quoted("Ascend 910", "0.8832", 17), Quoted("V100", "0.88512", 14))
-"""Source: the README of 2020 of https://gitee.com/mindspore/models/tree/master/official/cv/AlexNet"""
+"""Source: https://github.com/mindspore-ai/mindspore/blob/0fe67eb/model_zoo/official/cv/alexnet/README_CN.md"""
 ZOO_NETWORK = "AlexNet"
 """The network of these results, as `timing` of Results names it."""
 ZOO_PFLOP = 9.8614
