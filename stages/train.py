@@ -107,17 +107,13 @@ def train(
     }
     states = States(paths.states(), identity(split, model.model_dump(), resolved), run.keep_checkpoint_max)
 
-    def recorded(training: str, checkpoint: str) -> bool:
-        # The workspace's dvc.lock does not count for this very training. If this runs again, its outputs are gone,
-        # perhaps because a wrong value was tried in between, and its last state brings them back.
-        return is_committed(checkpoint) or (training != states.folder.name and is_in_workspace(checkpoint))
-
     if worker.rank == 0:
-        remove_recorded(paths.states(), recorded)
+        remove_recorded(paths.states(), is_committed)
     with states.locked() if worker.rank == 0 else nullcontext(False) as waited:
         if finished_meanwhile(states, outputs, waited, worker):
             return
         if worker.rank == 0:
+            had_result = states.result() is not None
             states.begin()
             log_start(resolved, initial)
         history = loop.train(
@@ -138,10 +134,12 @@ def train(
             raise Stopped("stopped before the outputs were written, because the DVC that started this is gone")
         if worker.rank == 0:
             train_outputs.write(outputs, network, history, batches, resolved, code, split.generated)
-            if outputs == Path() or run.keep_state:
+            if outputs == Path() or run.keep_state or had_result:
                 states.finish(digest(outputs / paths.CHECKPOINT, "md5"), run.keep_state)
             else:  # DVC will not record these outputs
                 states.clear()
+            if outputs == Path() and Path.cwd() == paths.workspace().resolve():
+                remove_recorded(paths.states(), is_in_workspace)  # the result that these outputs replace
         worker.wait_for_all()
 
 
@@ -189,8 +187,8 @@ def make_batches(
 def finished_meanwhile(states: States, outputs: Path, waited: bool, worker: workers.Worker) -> bool:
     """Return, the same in every worker, whether another process finished this training while worker 0 waited for it.
 
-    With the model zoo's flags, this is always False unless `run.keep_state` is true, because the states, which record
-    the result, are removed at the end.
+    With the model zoo's flags, this is mostly False, because the states, which record the result, are removed at the
+    end.
     """
     # Under DVC, this process always trains: DVC removes the outputs before it runs a stage, and may have done that
     # while the other process was writing them.
@@ -245,8 +243,11 @@ def is_in_workspace(checkpoint: str) -> bool:
 
 def is_committed(checkpoint: str) -> bool:
     """Return whether the dvc.lock of any commit or experiment has this MD5 of a checkpoint."""
-    # An experiment in a copy of the workspace has a dvc.lock of its own, which DVC commits to this repository.
-    search = ["log", "--all", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", str(paths.LOCK)]
+    # An experiment in a copy of the workspace has a dvc.lock of its own, which DVC commits to this repository. Not
+    # --all, because the commits of DVC's queue and of git's stash are temporary. -m, because a merge may have a result
+    # of its own.
+    refs = ["HEAD", "--branches", "--tags", "--remotes", "--glob=refs/exps/??/*"]
+    search = ["log", *refs, "-m", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", str(paths.LOCK)]
     try:
         command = ["git", "-C", str(paths.workspace()), *search]
         commits = subprocess.run(command, capture_output=True, check=True).stdout

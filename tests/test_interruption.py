@@ -290,11 +290,9 @@ def test_states_of_a_recorded_result_are_removed_unless_they_are_to_be_kept(keep
     states_of_one = States(tmp_path, {"seed": 1}, 1)
     with states_of_one.locked():
         states_of_one.finish("its MD5", keep)
-    training = states_of_one.folder.name
-    remove_recorded(tmp_path, lambda key, result: (key, result) == (training, "another MD5"))
-    remove_recorded(tmp_path, lambda key, result: (key, result) == ("another training", "its MD5"))
+    remove_recorded(tmp_path, lambda result: result == "another MD5")
     assert states_of_one.folder.exists()
-    remove_recorded(tmp_path, lambda key, result: (key, result) == (training, "its MD5"))
+    remove_recorded(tmp_path, lambda result: result == "its MD5")
     assert states_of_one.folder.exists() == keep
 
 
@@ -562,12 +560,11 @@ def test_killed_before_dvc_has_recorded_the_result(workspace: Path, whole: str) 
     assert outputs(workspace) == whole
     assert states(workspace) == ["checkpoint_alexnet-2_5.ckpt"]
     assert "finished" in run(workspace, "python", "-m", "stages", "states")
+    (first,) = (workspace / ".dvc" / "tmp" / "alexnet").glob("*/result.json")
     change(workspace, train={"seed": 2})
-    process = start(workspace, *TRAIN, pause=1)
-    wait_for(process, "epoch: 1 step: 1,")
-    process.kill()
-    process.communicate()
-    assert "checkpoint_alexnet-2_5.ckpt" not in states(workspace), "dvc.lock has its result"
+    run(workspace, "dvc", "repro", "train")
+    (second,) = (workspace / ".dvc" / "tmp" / "alexnet").glob("*/result.json")
+    assert second != first, "the first result was in dvc.lock, and has been replaced"
 
 
 def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -588,6 +585,38 @@ def test_under_a_temporary_experiment(workspace: Path, whole: str, monkeypatch: 
     assert not train.is_committed("0" * 32)
     run(workspace, "dvc", "exp", "apply", "second", code=None)  # it misses the outputs of the stages that were not run
     assert outputs(workspace) == whole
+
+
+def test_only_results_that_stay_in_git_are_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str, code: int | None = 0) -> None:
+        run(tmp_path, "git", "-c", "user.name=tester", "-c", "user.email=t@example.org", *arguments, code=code)
+
+    def write(checkpoint: str) -> None:
+        (tmp_path / "dvc.lock").write_text(f"md5: {checkpoint}\n")
+        git("add", "dvc.lock")
+
+    monkeypatch.chdir(tmp_path)
+    assert not train.is_committed("first"), "there is no repository"
+    git("init", "--quiet", "--initial-branch", "main")
+    assert not train.is_committed("first"), "there is no commit"
+    write("first")
+    git("commit", "--quiet", "--message", "first")
+    write("stashed")
+    git("stash", "--quiet")
+    git("checkout", "--quiet", "-b", "other")
+    write("other")
+    git("commit", "--quiet", "--message", "other")
+    git("checkout", "--quiet", "main")
+    write("main")
+    git("commit", "--quiet", "--message", "main")
+    git("merge", "--quiet", "other", code=1)  # a conflict
+    write("merged")
+    git("commit", "--quiet", "--message", "merge")
+    git("update-ref", "refs/exps/ab/cdef/mine", "other")
+    git("branch", "--quiet", "--delete", "--force", "other")
+    write("staged")
+    found = {name: train.is_committed(name) for name in ("first", "other", "main", "merged", "stashed", "staged")}
+    assert found == {"first": True, "other": True, "main": True, "merged": True, "stashed": False, "staged": False}
 
 
 def test_orphans_stop_and_the_next_run_resumes(workspace: Path, whole: str) -> None:

@@ -129,9 +129,12 @@ def test_dvc_repro_forced_changes_nothing_but_times(project: Path) -> None:
 
 def test_the_old_value_brings_back_results_that_were_not_committed(project: Path) -> None:
     change(project, train={"seed": 3})
-    run(project, "dvc", "repro", "evaluate")
+    run(project, "dvc", "repro")
     before = outputs(project)
-    assert "learning_rate is -1" in run(project, "dvc", "exp", "run", "-S", "train.learning_rate=-1.0", code=255)
+    run(project, "dvc", "exp", "run", "--temp", "-S", "train.seed=4")
+    run(project, "python", "-m", "stages", "train", "--ckpt_path", "ckpt")
+    for rate, problem in (("-1.0", "learning_rate is -1.0, expected"), ("1e20", "the loss is")):
+        assert problem in run(project, "dvc", "exp", "run", "-S", f"train.learning_rate={rate}", code=255)
     assert not (project / "models" / "alexnet.ckpt").exists()
     change(project, train={"learning_rate": 0.02})
     output = run(project, "dvc", "repro", "evaluate")

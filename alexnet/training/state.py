@@ -36,21 +36,20 @@ def key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def remove_recorded(root: Path, recorded: Callable[[str, str], bool]) -> None:
+def remove_recorded(root: Path, recorded: Callable[[str], bool]) -> None:
     """Remove the states of each training that has ended and whose result is recorded elsewhere.
 
     States that a process has locked stay, and so do those that were finished with `keep`.
 
     Args:
         root: the folder of the states of all trainings.
-        recorded: returns whether the result of a training is recorded, from the training's key and from the result as
-            it was given to `States.finish`.
+        recorded: returns whether a result, as it was given to `States.finish`, is recorded.
     """
     for path in sorted(root.glob(f"*/{RESULT}")):
         lock = path.parent.with_suffix(".lock")
         with suppress(Timeout), FileLock(lock, timeout=0):
             finished = _read_result(path.parent)
-            if finished and not finished["keep"] and recorded(path.parent.name, finished["result"]):
+            if finished and not finished["keep"] and recorded(finished["result"]):
                 shutil.rmtree(path.parent)
                 lock.unlink()
 
