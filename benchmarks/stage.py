@@ -38,8 +38,8 @@ def stage(folder: str, params: dict[str, dict[str, Any]], repetitions: int) -> d
     dataset.write(workspace / "images", params["data"]["train_images"])
     steps = SAVE_STEPS * repetitions + 1
     epochs = ceil(steps / max(1, params["data"]["train_images"] // params["train"]["batch_size"]))
-    params["train"] |= {"workers": 1, "validation_images": 0}
-    params["run"] |= {"log_steps": 1, "save_checkpoint_steps": SAVE_STEPS}
+    params["train"] |= {"workers": 1, "validation_images": 0, "initial_weights": None}
+    params["run"] |= {"log_steps": 1, "save_checkpoint_steps": SAVE_STEPS, "dataset_sink_mode": "auto"}
     (workspace / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     flags = {"data_path": "images", "ckpt_path": "ckpt", "device_target": "CPU", "epoch_size": epochs}

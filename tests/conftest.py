@@ -56,14 +56,15 @@ def one_line(caught: "pytest.ExceptionInfo[InputError]", *parts: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Use a temporary home folder for all processes, so that they neither read nor change the user's.
 
-    Nor do they use a repository that git's variables name, or a proxy for the servers of the tests.
+    Nor do they use a repository that git's variables name, a token of DVC Studio, or a proxy for the servers of the
+    tests.
     """
     if not hasattr(config, "workerinput"):  # workers have the environment of the process that starts them
         home = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
         config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
         # The checkout may belong to another user, such as in a container. Git then refuses to list its files.
         (home / ".gitconfig").write_text(f'[safe]\n\tdirectory = "{ROOT}"\n', encoding="utf-8")
-        for name in [name for name in os.environ if name.startswith(("XDG_", "GIT_"))]:
+        for name in [name for name in os.environ if name.startswith(("DVC", "GIT_", "STUDIO_", "XDG_"))]:
             del os.environ[name]
         os.environ |= {"HOME": str(home), workspaces.SITE_CACHE: str(home / "dvc")}
         os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1")
@@ -83,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Let MindSpore compute on one core in this process, because there are as many test processes as cores."""
+    """Let MindSpore compute on one core in this process, because another test process computes beside it."""
     choose("auto", "O0", *device.select("CPU", 1))
 
 

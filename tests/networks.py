@@ -36,14 +36,14 @@ def varied(num_classes: int, image_height: int, image_width: int) -> AlexNet:
     for name, parameter in network.parameters_and_names():
         deviation = np.sqrt(2 / np.prod(parameter.shape[1:])) if name.endswith("weight") else 0.1
         parameter.set_data(ms.Tensor(rng.normal(0, deviation, parameter.shape).astype(np.float32)))
-    logits = logits_of(network, photographs(100), 100)  # scaled to mean 0 and deviation 1, so that every class can win
+    logits = logits_of(network, drawings(100), 100)  # scaled to mean 0 and deviation 1, so that every class can win
     scale, mean = logits.std(axis=0), logits.mean(axis=0)
     network.fc3.weight.set_data(ms.Tensor(network.fc3.weight.asnumpy() / scale[:, None]))
     network.fc3.bias.set_data(ms.Tensor((network.fc3.bias.asnumpy() - mean) / scale))
     return network
 
 
-def photographs(count: int) -> NDArray[np.uint8]:
+def drawings(count: int) -> NDArray[np.uint8]:
     """Return generated images of all ten kinds, uint8 of shape (count, 3, 32, 32)."""
     kinds = [draw(kind, -(-count // 10), np.random.default_rng(kind)) for kind in range(10)]
     images: NDArray[np.uint8] = np.stack(kinds, axis=1).reshape(-1, 3, 32, 32)[:count]

@@ -345,17 +345,6 @@ def test_a_stage_whose_dvc_is_gone_ends_without_outputs(small: Path, checkpoint:
     assert files_of(small) == before
 
 
-def test_data_sinking_is_refused_on_the_cpu(small: Path, run: Run) -> None:
-    change(small, train={"device_target": "CPU"}, run={"dataset_sink_mode": True})
-    for stage in ("download", "verify"):
-        assert run("-m", "stages", stage).returncode == 0
-    before = files_of(small)
-    result = run("-m", "stages", "train")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "ERROR: dataset_sink_mode is true, but CPU has no data sinking: set it to auto or false\n"
-    assert files_of(small) == before
-
-
 def test_evaluate_writes_metrics_and_prints_the_accuracy(small: Path, checkpoint: Path, network: Any, run: Run) -> None:
     folder = small / "data" / "cifar-10-verify-bin"
     put_test_images(folder)

@@ -94,7 +94,7 @@ def test_one_thread_can_be_chosen(run: Run) -> None:
 
 
 def test_the_first_kernel_runs_on_as_many_cores_as_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MindSpore computes with so many threads from then on."""
+    """MindSpore computes with that many threads from then on."""
     cores: list[int] = []
     matmul = ms.ops.matmul
 

@@ -17,6 +17,12 @@ from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.history import History
 
 
+@pytest.fixture(autouse=True)
+def _outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep DVCLive from writing its signal files into the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 def live(folder: Path) -> Live:
     return Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False)
 

@@ -332,6 +332,14 @@ def test_a_repository_of_another_user_is_refused_with_gits_reason(
     assert "git config --global --add safe.directory" in line
 
 
+def test_an_author_without_a_name_is_told_before_an_experiment_starts(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "")
+    (line,) = run(project, "python", "-m", "tools", "demo", code=2).splitlines()
+    assert line.startswith("ERROR: git does not know who you are")
+
+
 def test_the_table_has_queued_experiments_and_counts_older_ones(demo: tuple[Path, str], tmp_path: Path) -> None:
     project = Path(shutil.copytree(demo[0], tmp_path / "copy", symlinks=True))
     run(project, "dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.seed=9")

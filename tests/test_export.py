@@ -26,10 +26,10 @@ from alexnet.runtime.errors import InputError
 from stages import export as stage
 from tests import workspaces
 from tests.conftest import one_line
-from tests.networks import photographs, varied
+from tests.networks import drawings, varied
 from tests.workspaces import run
 
-IMAGES = photographs(100)
+IMAGES = drawings(100)
 NAMES = [*CLASS_NAMES, "class 10", "class 11"]
 SHARED = (1, 7, 100)
 """Batch sizes that every file must accept."""

@@ -16,6 +16,12 @@ from alexnet.training.recipe import Recipe
 from tests.test_dvclive_callback import curve, live
 
 
+@pytest.fixture(autouse=True)
+def _outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep DVCLive from writing its signal files into the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_an_empty_history_has_an_array_for_each_field() -> None:
     empty = History.empty(6, 2)
     for one in fields(History):

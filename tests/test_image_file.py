@@ -231,7 +231,7 @@ def test_a_large_transparent_image_is_averaged_on_white() -> None:
 
 
 def jpeg(before: bytes = b"", passes: int = 1) -> bytes:
-    """A JPEG of 400x400 pixels in passes, with bytes after its first segment, and with its last pass so many times."""
+    """Return a progressive JPEG with `before` after its first segment, and with its last pass `passes` times."""
     data = encoded(PHOTO.resize((400, 400)), "JPEG", progressive=True).getvalue()
     last = data.rindex(b"\xff\xda")
     return data[:20] + before + data[20:last] + passes * data[last:-2] + data[-2:]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from alexnet.model.initialization import WHITENING_EPSILON, begin_with_identity, whiten, whitening_filters
 from alexnet.model.networks.alexnet import AlexNet
 from alexnet.runtime.errors import InputError
-from tests.networks import photographs
+from tests.networks import drawings
 from tests.numpy_layers import convolve
 
 
@@ -71,7 +71,7 @@ def test_more_filters_than_can_whiten_are_refused() -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_whitening_sets_the_first_convolution_and_nothing_else(batch_norm: bool) -> None:
-    images = photographs(50)
+    images = drawings(50)
     network = AlexNet(10, 67, 99, 0, batch_norm, seed=1)
     before = {name: parameter.asnumpy().copy() for name, parameter in network.parameters_and_names()}
     whiten(network, images)

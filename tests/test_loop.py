@@ -321,14 +321,18 @@ def test_mindspores_callbacks_are_called(capsys: pytest.CaptureFixture[str]) -> 
     assert "epoch: 2 step: 3, loss is 2." in capsys.readouterr().out
 
 
-def test_weights_that_are_nan_are_detected_although_the_loss_is_finite() -> None:
+@pytest.mark.parametrize(("check_steps", "step"), [(2, 2), (100, 3)])
+def test_weights_that_are_nan_are_detected_although_the_loss_is_finite(
+    check_steps: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alexnet.training.loop.CHECK_STEPS", check_steps)
     trained = network()
     weight = trained.conv3.weight.asnumpy()
     weight[0] = np.nan
     trained.conv3.weight.set_data(ms.Tensor(weight))
     losses: list[float] = []
     record = After(lambda context: losses.append(float(context.net_outputs)))
-    with pytest.raises(InputError, match=r"weight is NaN or infinite in epoch 1 step 3: .* below 0.01"):
+    with pytest.raises(InputError, match=rf"weight is NaN or infinite in epoch 1 step {step}: .* below 0.01"):
         train(trained, batches(), Recipe(0.01, 0.9), callbacks=[record])
     assert np.isfinite(losses).all()
 

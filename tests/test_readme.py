@@ -25,7 +25,7 @@ WALKED = {line for line, _ in commands(section(HOUR))}
 
 RUN_BY = {
     r"dvc exp run( .*)?": "test_readme.py::test_an_experiment_sets_parameters_that_exist",
-    r"dvc (params|metrics) diff( main .*)?": "test_pipeline.py::test_metrics_diff_between_branches",
+    r"dvc (params|metrics) diff( main .*)?": "test_pipeline.py::test_an_experiment_changes_a_parameter",
     r"dvc plots diff main my-branch": "test_pipeline.py::test_plots_have_titles_and_axes",
     r"dvc get \. report --rev .*": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
     r"dvc exp (push|pull) origin EXPERIMENT": "test_sharing.py::test_the_hour_of_the_readme_loses_nothing",
@@ -85,7 +85,7 @@ def test_an_experiment_sets_parameters_that_exist(
 
 
 @pytest.mark.parametrize("command", TYPED)
-def test_every_command_is_run_by_a_test(command: str) -> None:
+def test_a_test_is_named_for_every_command(command: str) -> None:
     if command in WALKED:
         return
     test = next(test for pattern, test in RUN_BY.items() if re.fullmatch(pattern, command))

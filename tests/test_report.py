@@ -37,7 +37,7 @@ NULL = json.dumps(
     dict.fromkeys(("images", "epochs", "steps", "parameters", "pflop", "train_accuracy"), 1)
     | {"validation_accuracy": None}
 ).encode()
-"""Metrics of a training, of which one is missing."""
+"""Metrics of a training, one of which is null."""
 
 
 def answers(labels: NDArray[np.int32], correct: float, seed: int = 1, num_classes: int = 10) -> NDArray[np.float32]:

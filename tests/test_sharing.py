@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +83,7 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
     threads = ["-S", "train.threads=1", "-S", "evaluate.threads=1"]
     run(clone, "dvc", "exp", "run", "evaluate", "--queue", *sweep, *threads)
     run(clone, "dvc", "queue", "start", "-j", "2")
-    deadline = time.monotonic() + 900
-    while (status := run(clone, "dvc", "queue", "status")).count("Success") < 3:
-        assert "Failed" not in status
-        assert time.monotonic() < deadline, status
-        time.sleep(2)
+    workspaces.wait_for_queue(clone, 3)
     shown = read_json(clone, "dvc", "exp", "show", "--json")
     found, accuracies, checkpoints = {}, [], {}
     for revision in next(row for row in shown if row["rev"] != "workspace")["experiments"] or []:

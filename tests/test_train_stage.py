@@ -133,7 +133,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return calls
 
 
-def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, Any]]) -> None:
+def test_every_parameter_is_passed_on(
+    folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "CURVE_POINTS", 10)
     change(folder, **OTHER)
     before = params.read()
     handled = {"device_target", "workers", "threads", "kernels", "amp_level", "validation_images", "initial_weights"}
@@ -171,6 +174,8 @@ def test_every_parameter_is_passed_on(folder: Path, calls: dict[str, dict[str, A
     assert asked["save_checkpoint_steps"] == 4
     assert [type(callback) for callback in asked["callbacks"]] == [Progress, DVCLiveCallback]
     assert asked["callbacks"][0]._log_steps == run["log_steps"]
+    steps = len(asked["batches"])
+    assert (steps - 1) // asked["callbacks"][1]._log_steps < 10 < steps, "a curve has at most 10 points"
     assert asked["states"]._keep == run["keep_checkpoint_max"]
 
 
@@ -218,16 +223,20 @@ def test_the_identity_is_set_if_asked_for(identity_init: bool, folder: Path, cal
         assert calls["begin_with_identity"]["network"] is calls["train"]["network"]
 
 
-@pytest.mark.parametrize("kernels", ["mindspore", pytest.param("onednn", marks=needs_onednn)])
+@pytest.mark.parametrize(
+    ("kernels", "amp_level"), [("mindspore", "O2"), pytest.param("onednn", "O0", marks=needs_onednn)]
+)
 def test_kernels_and_precision_are_those_asked_for(
-    kernels: str, folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    kernels: str, amp_level: str, folder: Path, calls: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "select", lambda *_: ("CPU", 7))
+    monkeypatch.setattr(onednn, "_threads", 1)  # the stage sets it for the whole process; this restores it
     change(folder, **OTHER)
-    change(folder, train={"kernels": kernels, "amp_level": "O0"})
+    change(folder, train={"kernels": kernels, "amp_level": amp_level})
     with pytest.raises(Reached):
         train.train(params.read(), Path("images"), folder, StopRequest(), ParentWatch())
-    assert calls["create"]["arguments"]["kernels"] == Kernels(kernels, "O0")  # type: ignore[arg-type]
+    assert calls["create"]["arguments"]["kernels"] == Kernels(kernels, amp_level)  # type: ignore[arg-type]
+    assert onednn._threads == (7 if kernels == "onednn" else 1)
 
 
 @pytest.mark.parametrize("value", [".", "models/..", "absolute"])
@@ -245,7 +254,8 @@ def test_the_flags_cannot_write_over_dvcs_outputs(value: str, workspace: Path, m
 def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, workspace: Path, run: Run) -> None:
     put_training_images(workspace / "images")
     change(workspace, **TINY)
-    change(workspace, train={"amp_level": "O0"})
+    keep = flag == "--image_width"
+    change(workspace, train={"amp_level": "O0"}, run={"keep_state": keep})
     value = {"--ckpt_path": "elsewhere", "--image_width": "68"}[flag]
     before = files_of(workspace)
     result = run(
@@ -268,7 +278,7 @@ def test_with_a_flag_dvcs_outputs_are_left_alone(flag: str, expected: str, works
     assert timing["amp_level"] == "O0"
     written = {name for name in files_of(workspace) - before if not name.startswith(".dvc/")}
     assert {name.partition("/")[0] for name in written} == {expected}
-    assert not list(workspace.rglob("checkpoint_alexnet-*")), "no state is left"
+    assert bool(list(workspace.rglob("checkpoint_alexnet-*"))) == keep, "no state is left unless it is to be kept"
     assert f"{expected}/models/alexnet.ckpt" in written
     metrics = json.loads((workspace / expected / "metrics" / "train.json").read_text(encoding="utf-8"))
     assert metrics["epochs"] == 1

@@ -16,8 +16,7 @@ Pixels = NDArray[Any]
 
 
 def random_image(height: int = 32, width: int = 32) -> NDArray[np.uint8]:
-    """An image of shape (H, W, 3) whose neighbouring pixels differ, and whose brightest and darkest values are not 0
-    and 255."""
+    """Return an image of shape (H, W, 3) with random values from 20 to 199."""
     return np.random.default_rng(7).integers(20, 200, (height, width, 3), np.uint8)
 
 
@@ -68,7 +67,7 @@ def smoothed(image: Pixels) -> Pixels:
 
 
 def equalized(image: Pixels) -> Pixels:
-    """As many pixels of a channel get each value, in whole numbers, so that the brightest may become too bright."""
+    """Give each value to about equally many pixels of a channel."""
     darker = (image[None, :, :] < np.arange(256)[:, None, None, None]).sum(axis=(1, 2))
     brightest = (image == image.max(axis=(0, 1))).sum(axis=(0, 1))
     pixels_per_value = (image.shape[0] * image.shape[1] - brightest) // 255

@@ -45,11 +45,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfil
 
 def packed(content: Mapping[str, bytes]) -> bytes:
     """Return an uncompressed tar file of these files."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in content.items():
-            add(tar, f"{FOLDER}/{name}", data)
-    return buffer.getvalue()
+    return gzip.decompress(archives.packed(content))
 
 
 def with_member(
@@ -294,7 +290,7 @@ def test_a_bad_archive_leaves_old_folders_as_they_were(kind: str, archive: Path)
 
 
 def repeated(count: int, name: str, kind: bytes, content: bytes = b"") -> Callable[[Path], None]:
-    """Return what writes an archive with a member so many times before the others."""
+    """Return a function that writes an archive with `count` equal members before the others."""
 
     def write(path: Path) -> None:
         header = tarfile.TarInfo(name)

@@ -45,6 +45,9 @@ TINY: dict[str, dict[str, Any]] = {
 }
 """Parameters for ten steps of the smallest network on one core, with a state saved after each step."""
 
+RESULTS = ("dvc.lock", "dvclive/", "metrics/", "plots/confusion.csv")
+"""What git tracks of the pipeline's results. Copies start without it, even if it has been run in this repository."""
+
 NARROWER = 8
 """A narrow network has this many times fewer channels in its convolutions, and NARROWER**2 times fewer hidden units."""
 
@@ -77,7 +80,7 @@ def copy(folder: Path) -> Path:
     """Make a copy of the project with a tiny archive, tiny parameters and a narrow network."""
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", *RESULTS)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     make_narrow(folder)
@@ -112,7 +115,7 @@ def replace(path: Path, pattern: str, replacement: "str | Callable[[re.Match[str
 
 def environment() -> dict[str, str]:
     """Return the environment of a new user's shell, with this Python first on PATH."""
-    dropped = ("DVC_", "GLOG_", "MS_", "MAKE", "MFLAGS")
+    dropped = ("DVC_", "FORCE_COLOR", "GLOG_", "MS_", "MAKE", "MFLAGS", "TTY_COMPATIBLE")
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(dropped) or name == SITE_CACHE
     }
@@ -161,6 +164,15 @@ def run(folder: Path, *command: str, code: int | None = 0, **options: Any) -> st
 def read_json(folder: Path, *command: str) -> Any:
     """Run a command in a folder and return the JSON that it printed, without its standard error, DVC's progress."""
     return json.loads(run(folder, *command, stderr=subprocess.DEVNULL))
+
+
+def wait_for_queue(folder: Path, experiments: int) -> None:
+    """Wait until DVC's queue has finished this many experiments, of which none may fail."""
+    deadline = time.monotonic() + 900
+    while (status := run(folder, "dvc", "queue", "status")).count("Success") < experiments:
+        assert "Failed" not in status
+        assert time.monotonic() < deadline, status
+        time.sleep(2)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
