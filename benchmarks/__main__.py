@@ -108,8 +108,8 @@ def parse() -> argparse.Namespace:
         "--torch-python",
         metavar="PATH",
         default=sys.executable if importlib.util.find_spec("torch") else None,
-        help="a Python with PyTorch, NumPy and Pillow, whose training step is measured too (default: this Python, if "
-        "it has PyTorch)",
+        help="a Python with PyTorch and NumPy, whose training step is measured too (default: this Python, if it has "
+        "PyTorch)",
     )
     return parser.parse_args()
 
@@ -125,15 +125,12 @@ def torch_version(python: str) -> str:
     """Return the version of PyTorch in another Python. Raises InputError when that has none."""
     try:
         result = subprocess.run(
-            [python, "-c", "import numpy, PIL, torch; print(torch.__version__)"],
-            capture_output=True,
-            text=True,
-            check=True,
+            [python, "-c", "import numpy, torch; print(torch.__version__)"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
         reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
         raise InputError(
-            f"--torch-python is {python}, expected a Python that can import torch, numpy and PIL: {reason}"
+            f"--torch-python is {python}, expected a Python that can import torch and numpy: {reason}"
         ) from None
     return result.stdout.strip()
 

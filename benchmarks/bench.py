@@ -21,12 +21,7 @@ DROPOUT_RATE = 0.5
 """The rate of the dropout masks in these pipelines."""
 STEP_RECIPE = {"learning_rate": 0.002, "momentum": 0.9}
 """The recipe of the model zoo, with which the bare steps are measured."""
-AUGMENTATIONS = {
-    "crop_padding_mode": "reflect",
-    "flip": "alternating",
-    "trivial_augment_strength": 1.0,
-    "cutout_size": 12,
-}
+AUGMENTATIONS = {"crop_padding_mode": "reflect", "flip": "alternating", "cutout_size": 12}
 """All that `Batches` can do to an image."""
 PIPELINE_IMAGES = 50_000
 """The number of images for the input pipelines. MindSpore's `Cifar10Dataset` accepts no other."""

@@ -1,6 +1,6 @@
 """The case that measures the same training step in PyTorch, which is not a dependency of this project.
 
-It is run by a Python that has PyTorch, NumPy and Pillow, so it imports nothing that needs MindSpore.
+It is run by a Python that has PyTorch and NumPy, so it imports nothing that needs MindSpore.
 """
 
 from typing import Any

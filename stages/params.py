@@ -107,7 +107,6 @@ class Train(_Section):
     crop_padding: Annotated[int, _allowed(f"a whole number of pixels from 0 to {HEIGHT // 2}", ge=0, le=HEIGHT // 2)]
     crop_padding_mode: Annotated[PaddingMode, _one_of(PaddingMode)]
     flip: Annotated[Flip, _one_of(Flip)]
-    trivial_augment_strength: Annotated[float, _allowed("a number from 0 to 1", ge=0, le=1)]
     cutout_size: Annotated[int, _allowed(f"a whole number of pixels from 0 to {HEIGHT}", ge=0, le=HEIGHT)]
     weight_init: Annotated[choices.WeightInit, _one_of(choices.WeightInit)]
     whitening: Switch

@@ -176,7 +176,6 @@ def make_batches(
         crop_padding=config.crop_padding,
         crop_padding_mode=config.crop_padding_mode,
         flip=config.flip,
-        trivial_augment_strength=config.trivial_augment_strength,
         cutout_size=config.cutout_size,
         rank=worker.rank,
         workers=worker.workers,

@@ -108,10 +108,6 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     *(("train", "crop_padding_mode", value, "constant or reflect") for value in ("black", "edge", 0, True, None)),
     *(("train", "flip", value, "random or alternating") for value in ("never", True, None)),
     *(
-        ("train", "trivial_augment_strength", value, "a number from 0 to 1")
-        for value in (-0.1, 1.1, "0.7", True, None, float("nan"))
-    ),
-    *(
         ("train", "cutout_size", value, "a whole number of pixels from 0 to 32")
         for value in (-1, 33, 12.0, "12", None, True)
     ),
@@ -146,7 +142,6 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("train", "crop_padding", 0),
     ("train", "crop_padding_mode", "constant"),
     ("train", "flip", "alternating"),
-    ("train", "trivial_augment_strength", 1),
     ("train", "cutout_size", 32),
     ("train", "weight_init", "TruncatedNormal"),
     ("train", "lr_schedule", "cosine"),

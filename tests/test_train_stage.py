@@ -54,7 +54,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "crop_padding": 3,
         "crop_padding_mode": "reflect",
         "flip": "random",
-        "trivial_augment_strength": 0.6,
         "cutout_size": 12,
         "weight_init": "default",
         "whitening": True,

@@ -8,7 +8,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from alexnet.cifar10 import MEAN_COLOUR, NUM_CLASSES, Split
 from alexnet.runtime.errors import InputError
-from alexnet.training.trivial_augment import trivial_augment
 
 Flip = Literal["random", "alternating"]
 """How images are mirrored, see `Batches`."""
@@ -20,7 +19,7 @@ DROPOUT_STEPS = 1 << 16
 """The dropout rate is rounded to a multiple of 1 / DROPOUT_STEPS, because 16 random bits are faster than a float32."""
 
 # The purposes of the generators. The same seed and step give independent random numbers for each purpose.
-_SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT, _TRIVIAL_AUGMENT = range(6)
+_SHUFFLE, _AUGMENT, _DROPOUT, _MIRROR, _HOLD_OUT = range(5)
 
 
 def _generator(seed: int, purpose: int, count: int) -> np.random.Generator:
@@ -139,7 +138,6 @@ class Batches(Sequence[Batch]):
         flip: `random` mirrors an image with a probability of one half in each epoch. `alternating` does so in the first
             epoch, and mirrors in each later epoch exactly the images that it did not mirror in the epoch before (K.
             Jordan, arXiv 2404.00498, section 3.6).
-        trivial_augment_strength: how much `trivial_augment` changes each image; 0 leaves all as they are.
         cutout_size: the side of the hole that `cutout` makes in each image, in pixels; 0 makes none.
         rank: the number of this worker, which gets one of the equal shards of each batch.
         workers: the number of workers.
@@ -164,7 +162,6 @@ class Batches(Sequence[Batch]):
         crop_padding: int = 4,
         crop_padding_mode: PaddingMode = "constant",
         flip: Flip = "random",
-        trivial_augment_strength: float = 0.0,
         cutout_size: int = 0,
         rank: int = 0,
         workers: int = 1,
@@ -187,7 +184,6 @@ class Batches(Sequence[Batch]):
         self._dropout_rate, self._dropout_shape = dropout_rate, dropout_shape
         self._seed = seed
         self._crop_padding, self._crop_padding_mode = crop_padding, crop_padding_mode
-        self._trivial_augment_strength = trivial_augment_strength
         self._cutout_size = cutout_size
         self._first_mirrored = None
         if flip == "alternating":
@@ -205,9 +201,6 @@ class Batches(Sequence[Batch]):
         mirrored = self._mirrored(chosen, epoch=step // self.steps_per_epoch)
         rng = _generator(self._seed, _AUGMENT, step)
         images = augment(self._split.images[chosen], rng, self._crop_padding, mirrored, self._crop_padding_mode)
-        if self._trivial_augment_strength:
-            changes = _generator(self._seed, _TRIVIAL_AUGMENT, step)
-            images = trivial_augment(images, changes, self._trivial_augment_strength)
         if self._cutout_size:
             images = cutout(images, rng, self._cutout_size)
         keep = None
