@@ -101,6 +101,12 @@ def _kills_what_is_left() -> Iterator[None]:
     workspaces.kill_started()
 
 
+@pytest.fixture
+def outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep DVCLive, when a test uses it in this process, from writing its signal files into the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def network() -> Any:
     """The network at the smallest height and a larger width; a test that changes it restores it."""

@@ -23,7 +23,7 @@ def test_the_minimum_size_is_the_smallest_with_an_output() -> None:
     assert axis_sizes(MINIMUM_SIZE - 1)[1] == 0
 
 
-def test_features_follow_height_and_width() -> None:
+def test_the_inputs_of_fc1_follow_height_and_width() -> None:
     assert fc1_inputs(227, 227) == 9216
     assert fc1_inputs(67, 99) == 256 * 1 * 2
 

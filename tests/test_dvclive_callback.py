@@ -16,11 +16,7 @@ from alexnet.training import dvclive_callback
 from alexnet.training.dvclive_callback import DVCLiveCallback
 from alexnet.training.history import History
 
-
-@pytest.fixture(autouse=True)
-def _outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep DVCLive from writing its signal files into the repository."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("outside_the_repository")
 
 
 def live(folder: Path) -> Live:

@@ -323,21 +323,25 @@ def test_a_file_that_git_does_not_track_is_named_before_an_experiment_starts(
     )
 
 
-def test_a_repository_of_another_user_is_refused_with_gits_reason(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "problem", "advice"),
+    [
+        (
+            "GIT_TEST_ASSUME_DIFFERENT_OWNER",
+            "1",
+            "git refuses to read this folder: ",
+            "git config --global --add safe.directory",
+        ),
+        ("GIT_COMMITTER_NAME", "", "git does not know who you are", "git config user.name NAME"),
+    ],
+)
+def test_what_git_refuses_is_told_before_an_experiment_starts(
+    variable: str, value: str, problem: str, advice: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv(variable, value)
     (line,) = run(project, "python", "-m", "tools", "demo", code=2).splitlines()
-    assert line.startswith("ERROR: git refuses to read this folder: ")
-    assert "git config --global --add safe.directory" in line
-
-
-def test_an_author_without_a_name_is_told_before_an_experiment_starts(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GIT_COMMITTER_NAME", "")
-    (line,) = run(project, "python", "-m", "tools", "demo", code=2).splitlines()
-    assert line.startswith("ERROR: git does not know who you are")
+    assert line.startswith(f"ERROR: {problem}")
+    assert advice in line
 
 
 def test_the_table_has_queued_experiments_and_counts_older_ones(demo: tuple[Path, str], tmp_path: Path) -> None:

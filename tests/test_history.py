@@ -15,11 +15,7 @@ from alexnet.training.history import History, measure
 from alexnet.training.recipe import Recipe
 from tests.test_dvclive_callback import curve, live
 
-
-@pytest.fixture(autouse=True)
-def _outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep DVCLive from writing its signal files into the repository."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("outside_the_repository")
 
 
 def test_an_empty_history_has_an_array_for_each_field() -> None:

@@ -1,5 +1,6 @@
 """Sharing runs through git and DVC: sweeps, branches, experiments, data and models."""
 
+import csv
 import json
 import re
 import shlex
@@ -94,12 +95,9 @@ def test_a_sweep_of_two_at_a_time_leaves_experiments_to_compare_and_to_branch_fr
         checkpoints[revision["name"]] = data["outs"]["models/alexnet.ckpt"]["hash"]
     assert set(found) == set(rates)
     order = ["--sort-by", "validation_accuracy", "--sort-order", "desc"]
-    table = [
-        line.split(",") for line in run(clone, "dvc", "exp", "show", "--only-changed", *order, "--csv").splitlines()
-    ]
-    column = next(number for number, name in enumerate(table[0]) if name.endswith("validation_accuracy"))
-    shown_accuracies = [float(row[column]) for row in table[1:] if row[column]]
-    assert shown_accuracies == pytest.approx(sorted(accuracies, reverse=True))
+    rows = csv.DictReader(run(clone, "dvc", "exp", "show", "--only-changed", *order, "--csv").splitlines())
+    column = [value for row in rows for name, value in row.items() if name.endswith("validation_accuracy") and value]
+    assert list(map(float, column)) == pytest.approx(sorted(accuracies, reverse=True))
 
     run(clone, "dvc", "exp", "branch", found["0.005"], "slower")
     difference = read_json(clone, "dvc", "metrics", "diff", "--json", "main", "slower")
