@@ -4,7 +4,8 @@
 # make repro                    run the pipeline as params.yaml says: on CIFAR-10 by default
 # make recipe NAME=five-minutes run one of recipes/ as an experiment
 # make seeds NAME=five-minutes SEEDS="1 2 3" FORMAT=markdown
-#                               run a recipe once for each seed, and print means and standard deviations; like
+#                               run a recipe once for each seed, and print means and standard deviations, with
+#                               FORMAT=markdown as a table for a document, and with FORMAT=json for a program; like
 #                               recipe, it takes SET="data.urls=[/path/to/archive.tar.gz] data.md5=null", in which
 #                               a value must not contain spaces
 # make compare                  print the table of experiments; with ALL=1, those of older commits too;
