@@ -7,6 +7,7 @@ repository's folder, while the machine does nothing else.
 import argparse
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -75,11 +76,11 @@ def main() -> None:
         for kind in KINDS:
             if kind in options.only:
                 results[kind] = KINDS[kind](bench)
+                write_json(options.output, {"machine": description, "quick": options.quick} | results)
                 console.print(f"\n{KINDS[kind].__doc__}", style="bold")
                 console.print(table(results[kind]))
                 shutil.rmtree(Path(folder) / kind, ignore_errors=True)  # it can have hundreds of megabytes
-    write_json(options.output, {"machine": description, "quick": options.quick} | results)
-    console.print(f"written to {options.output}")
+    print(f"written to {options.output}")
 
 
 def parse() -> argparse.Namespace:
@@ -98,7 +99,7 @@ def parse() -> argparse.Namespace:
         type=positive,
         metavar="N",
         help=f"the most repetitions of each case (default: {Plan.repetitions}); after {ENOUGH_REPETITIONS} of them, "
-        f"there are no more once they have taken {ENOUGH_SECONDS} seconds",
+        f"there are no more once they have taken {ENOUGH_SECONDS} seconds, except in `stage`",
     )
     parser.add_argument("--quick", action="store_true", help="run only the smallest cases, once, to see that they work")
     parser.add_argument(
@@ -159,4 +160,7 @@ def cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # which it is for SIGHUP under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # removes the temporary folder
     run(main)

@@ -112,7 +112,7 @@ class Train(_Section):
     whitening: Switch
     identity_init: Switch
     initial_weights: Annotated[
-        Annotated[str, Field(min_length=1)] | None, _allowed("the path of a checkpoint, or null")
+        Annotated[str, Field(pattern=r"^[^\x00]+$")] | None, _allowed("the path of a checkpoint, or null")
     ]
     learning_rate: Annotated[float, _allowed("a number above 0", gt=0)]
     lr_schedule: Annotated[Schedule, _one_of(Schedule)]
@@ -164,7 +164,7 @@ def read(overrides: Mapping[tuple[str, str], str] = {}, override: str = "--{key}
         overrides: values that replace those in the file, as YAML texts by section and key.
         override: how an error names an overridden parameter, with `{section}` and `{key}` in it.
 
-    Raises InputError, which names every wrong key or flag, its value, and what is allowed.
+    Raises InputError, which names the first MAX_PROBLEMS wrong keys or flags, their values, and what is allowed.
     """
     yaml = YAML(typ="safe")  # YAML 1.2, as in DVC: 1e-3 is a number, 010 is ten, and yes is a text
     try:
@@ -236,7 +236,8 @@ _SHOWN = _Shown()
 
 
 def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], override: str) -> str:
-    # Deeper parts of the location are items of a list or alternatives of a union, which the line does not name.
+    # Deeper parts of the location are the number of an item of a list, or alternatives of a union, which the line does
+    # not name.
     location = [str(part) for part in error["loc"]]
     section = location[0] if location else ""
     key = location[1] if len(location) > 1 else ""
@@ -249,6 +250,8 @@ def _line(error: ErrorDetails, overrides: Mapping[tuple[str, str], str], overrid
     else:
         name = str(PATH)
     name = masked(name)  # a wrong key may be a URL in the wrong place
+    if len(error["loc"]) > 2 and isinstance(error["loc"][2], int):
+        name = f"item {error['loc'][2] + 1} of {name}"
     problem = "is missing" if error["type"] == "missing" else f"is {_SHOWN.repr(error['input'])}"
     allowed = _fields(section) if key else Params.model_fields  # in the place of the wrong key or value
     if error["type"] in ("extra_forbidden", "invalid_key"):

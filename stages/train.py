@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import fields
@@ -80,7 +79,11 @@ def announce_stop() -> None:
 def train(
     parameters: params.Params, data_folder: Path, outputs: Path, request: StopRequest, parent: ParentWatch
 ) -> None:
-    """Train as one worker. Worker 0 also writes the outputs, below the folder `outputs`."""
+    """Train as one worker. Worker 0 also writes the outputs, below the folder `outputs`.
+
+    Raises Stopped when a signal asked for it or DVC is gone, and InputError when the images, the device, a value or
+    another process does not allow the training.
+    """
     config, model, run = parameters.train, parameters.model, parameters.run
     code = train_outputs.commit()  # before training, because somebody may edit the code in the meantime
     split, validation = hold_out(cifar10.read(data_folder, cifar10.TRAIN_FILES), config.validation_images, config.seed)
@@ -165,7 +168,10 @@ def set_initial_weights(network: Network, name: str, outputs: Path) -> InitialWe
 def make_batches(
     parameters: params.Params, split: cifar10.Split, dropout_shape: tuple[int, ...], worker: workers.Worker
 ) -> Batches:
-    """Return this worker's shard of each batch; `dropout_shape` is the network's."""
+    """Return this worker's shard of each batch; `dropout_shape` is the network's.
+
+    Raises InputError when the values of the parameters do not fit the images or the workers.
+    """
     config = parameters.train
     return Batches(
         split,
@@ -247,9 +253,4 @@ def is_committed(checkpoint: str) -> bool:
     # of its own.
     refs = ["HEAD", "--branches", "--tags", "--remotes", "--glob=refs/exps/??/*"]
     search = ["log", *refs, "-m", "--full-history", "-1", "--format=%h", f"-S{checkpoint}", "--", str(paths.LOCK)]
-    try:
-        command = ["git", "-C", str(paths.workspace()), *search]
-        commits = subprocess.run(command, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return bool(commits)
+    return bool(train_outputs.git("-C", str(paths.workspace()), *search))

@@ -35,7 +35,7 @@ def write(
     """Write the checkpoint, the metrics and a few training images below the folder `outputs`.
 
     `resolved` has the parameters of the section train as they were used: the chosen value in place of each `auto`, and
-    the MD5 of the checkpoint in place of its path in `initial_weights`.
+    the MD5 of the checkpoint in place of its path in `initial_weights`. Raises OSError when a file cannot be written.
     """
     start = time.perf_counter()
     save_weights(network, outputs / paths.CHECKPOINT)
@@ -52,7 +52,7 @@ def write(
 
 
 def metrics(network: Network, history: History, batches: Batches) -> dict[str, int | float]:
-    """Return the accuracy and loss of the last epoch, and the size and cost of the training."""
+    """Return the accuracy and loss (in nats) of the last epoch, and the size and cost (in PFLOP) of the training."""
     last_epoch = slice(-batches.steps_per_epoch, None)
     values = {
         "train_loss": float(history.loss[last_epoch].mean(dtype=np.float64)),
@@ -75,24 +75,23 @@ def run_name() -> str:
     """Return the name of the experiment, or of the branch if there is no experiment; `unknown` outside git."""
     if name := os.environ.get("DVC_EXP_NAME"):  # https://dvc.org/doc/user-guide/env
         return name
-    try:
-        command = ["git", "rev-parse", "--abbrev-ref", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    return git("rev-parse", "--abbrev-ref", "HEAD") or "unknown"
 
 
 def commit() -> str:
     """Return the commit of the code, and whether the code has changed since then; `unknown` outside git."""
-    folders = ["stages", paths.LIBRARY]
-    try:
-        name, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", *folders])
-        )
-    except (OSError, subprocess.CalledProcessError):
+    name, changes = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--", "stages", paths.LIBRARY)
+    if name is None or changes is None:
         return "unknown"
     return f"{name}, with changes since" if changes else name
+
+
+def git(*arguments: str) -> str | None:
+    """Return the output of a git command, or None if it fails or git is not installed."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def versions(kernels: KernelLibrary) -> dict[str, str]:

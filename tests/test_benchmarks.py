@@ -1,6 +1,7 @@
 """The real program on its smallest cases. The tests check that there are figures, not how large they are."""
 
 import json
+import signal
 from functools import partial
 from pathlib import Path
 from timeit import Timer
@@ -17,6 +18,7 @@ from benchmarks.machine import precisions
 from benchmarks.measure import repeat
 from tests import workspaces
 from tests.networks import narrow
+from tests.trainings import wait_for
 from tests.workspaces import change, run
 
 NOT_MEASURED = {"pipeline", "amp_level", "kernels", "times_zoo", "overhead_percent", "save_s", "save_seconds"}
@@ -147,12 +149,25 @@ def test_a_failing_case_is_named_with_the_command_that_repeats_it(tmp_path: Path
     project = workspaces.copy(tmp_path / "alexnet")
     change(project, data={"train_images": 50}, train={"batch_size": 60})
     before = files_of(project)
-    output = run(project, *BENCH, "--only", "stage", code=2)
+    path = tmp_path / "results.json"
+    output = run(project, *BENCH, "--only", "matmul", "stage", "--repetitions", "1", "--output", str(path), code=2)
+    assert set(results(path)) == {"machine", "quick", "matmul"}, "what was measured before is kept"
     last = output.splitlines()[-1]
     assert last.startswith("ERROR: stage failed: ")
     assert "batch_size is 60, expected at most 50" in last
     assert "-m benchmarks.stage stage '{" in last
     assert files_of(project) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(number: signal.Signals, project: Path, tmp_path: Path) -> None:
+    process = workspaces.start(project, *BENCH, "--only", "matmul", "step", "--output", str(tmp_path / "results.json"))
+    wait_for(process, "Matrix product")
+    assert list(project.glob(".dvc/tmp/bench-*"))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert not list(project.glob(".dvc/tmp/bench-*"))
 
 
 def test_thread_counts() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
+from stages import paths
 from tests import workspaces
 from tests.trainings import wait_for
 from tests.workspaces import environment, run
@@ -264,6 +266,28 @@ def test_a_killed_recipe_leaves_the_experiment_that_it_would_replace(project: Pa
     assert [name for name in names if name.startswith("kept")] == ["kept"]
 
 
+def test_an_experiment_is_not_run_twice_at_the_same_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    names = ("git", "for-each-ref", "--format=%(refname)", "refs/exps")
+    before = run(project, *names)
+    lock = paths.states() / "experiment-demo.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        output = run(project, "python", "-m", "tools", "recipe", "demo", "-S", "train.seed=3", code=2)
+    lock.unlink()
+    assert output == (
+        "ERROR: another process is running the experiment demo: wait until it has ended, or give this one another name "
+        "with --name\n"
+    )
+    assert run(project, *names) == before
+
+
+def test_output_goes_to_stderr_even_if_there_is_no_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # as when the shell closed it
+    with experiments.output_to_stderr():
+        pass
+
+
 def test_a_result_is_not_lost_when_git_cannot_rename_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     old, new = "refs/exps/00/11/mine", "refs/exps/00/11/mine.replaced"
@@ -360,6 +384,10 @@ def test_the_table_has_queued_experiments_and_counts_older_ones(demo: tuple[Path
     everything = run(project, "python", "-m", "tools", "compare", "--all-commits")
     assert "  demo " in everything
     assert "older" not in everything
+    run(project, "git", "checkout", "--quiet", "--orphan", "unrelated")
+    run(project, "git", "commit", "--quiet", "--message", "without the commits before it")
+    run(project, "git", "branch", "--delete", "--force", "main")
+    assert "older" not in run(project, "python", "-m", "tools", "compare"), "--all-commits would not show them"
 
 
 def shown(
@@ -420,6 +448,13 @@ def test_an_unfinished_experiment_has_its_state_in_place_of_the_commits_metrics(
     assert cells["unfinished"] == cells["queued"] == ("no metrics", "")
 
 
+def test_a_parameter_outside_any_section_is_shown() -> None:
+    experiment = shown("wrong", 0.8)
+    experiment["revs"][0]["data"]["params"]["params.yaml"]["data"] |= {"epochs": 3, "run": None}
+    (_, row) = compare.rows([{"rev": "c" * 40, "name": None, "data": None, "experiments": [experiment]}])
+    assert "epochs=3" in row[3].split(", ")
+
+
 def test_experiments_are_chosen_by_name_or_by_recipe() -> None:
     assert compare.chosen(EXPERIMENTS, []) == EXPERIMENTS
     names = [
@@ -427,8 +462,10 @@ def test_experiments_are_chosen_by_name_or_by_recipe() -> None:
         for commit in compare.chosen(EXPERIMENTS, ["hour", "queued"])
     ]
     assert names == [["hour-seed-1", "hour-seed-2", "hour", "hour-seed-3", "queued"], ["hour-seed-1"]]
-    (commit,) = compare.chosen(EXPERIMENTS, ["hour-seed-2"])
-    assert len(commit["experiments"]) == 1
+    for name in ("hour-seed-2", "0123456"):
+        (commit,) = compare.chosen(EXPERIMENTS, [name])
+        (experiment,) = commit["experiments"]
+        assert compare.name_of(experiment) == name
 
 
 def test_dvcs_own_command_works_with_its_cache_in_a_path_of_ascii(project: Path, tmp_path: Path) -> None:

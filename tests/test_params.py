@@ -112,7 +112,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         for value in (-1, 33, 12.0, "12", None, True)
     ),
     *(("train", "weight_init", value, "default, HeNormal or TruncatedNormal") for value in ("he", True, None)),
-    *(("train", "initial_weights", value, "the path of a checkpoint, or null") for value in ("", 1, True, ["a.ckpt"])),
+    *(
+        ("train", "initial_weights", value, "the path of a checkpoint, or null")
+        for value in ("", "a\0b", 1, True, ["a.ckpt"])
+    ),
     *(("train", "lr_schedule", value, "constant, step or cosine") for value in ("linear", 0, None)),
     *(
         ("run", "minimum_download_rate", value, "a number of at least 0")
@@ -190,6 +193,11 @@ def test_a_wrong_value_is_refused(section: str, key: str, value: object, allowed
     assert str(caught.value).count("params.yaml") == 1
     shown = repr(value[0] if value in ([""], [1]) else value)
     assert shown in str(caught.value)
+
+
+def test_a_wrong_item_of_a_list_is_named_by_its_number(values: dict[str, Any]) -> None:
+    values["data"]["urls"] = ["generated", ""]
+    one_line(refused(values), "item 2 of params.yaml: data.urls is '', expected a list of ")
 
 
 def test_every_parameter_has_a_refused_value() -> None:

@@ -49,14 +49,14 @@ RUN_BY = {
     ),
     r"python -m alexnet predict [^-]*": "test_predict.py::test_the_three_likeliest_classes",
     r"python -m alexnet predict( --json.*)?": "test_predict.py::test_json_is_one_document_with_the_failures",
-    r"python -m benchmarks .*": "test_benchmarks.py::test_options_choose_what_is_measured",
+    r"python -m benchmarks( .*)?": "test_benchmarks.py::test_options_choose_what_is_measured",
     r"make demo( PYTHON=.*)?": "test_experiments.py::test_the_demo_ends_with_its_result",
     r"make recipe( NAME=.*)?": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
     r"make seeds( NAME=.*)?": "test_experiments.py::test_seeds",
     r"python -m tools recipe .*": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
     r"make compare .*FIGURE=.*": "test_experiments.py::test_a_recipe_with_other_values_and_another_name",
     r"make compare ALL=1": "test_experiments.py::test_the_table_has_queued_experiments_and_counts_older_ones",
-    r"make (bench|test|repro)": "test_readme.py::test_a_target_is_in_the_makefile",
+    r"make (bench|test|repro|setup-dev)": "test_readme.py::test_a_target_is_in_the_makefile",
     r"make": "test_readme.py::test_a_target_is_in_the_makefile",
 }
 """For each kind of command, the test that runs it or a similar one."""
@@ -88,7 +88,8 @@ def test_an_experiment_sets_parameters_that_exist(
 def test_a_test_is_named_for_every_command(command: str) -> None:
     if command in WALKED:
         return
-    test = next(test for pattern, test in RUN_BY.items() if re.fullmatch(pattern, command))
+    test = next((test for pattern, test in RUN_BY.items() if re.fullmatch(pattern, command)), None)
+    assert test, "RUN_BY needs a pattern that matches this command"
     file, _, name = test.partition("::")
     assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 

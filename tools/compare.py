@@ -28,6 +28,9 @@ def main(all_commits: bool, names: Sequence[str] = (), figure: Path | None = Non
         names: the experiments to take, from all commits, or recipes, which stand for all experiments that `seeds` has
             run with them. Without names, all are taken.
         figure: the SVG file to draw, or None.
+
+    Raises InputError when `figure` is not the name of an SVG file or there is nothing to draw, when a name is unknown,
+    or when DVC or git refuses.
     """
     if figure and (figure.suffix != ".svg" or figure.is_dir()):
         raise InputError(f"cannot draw to {figure}, expected the name of an SVG file, such as accuracy.svg")
@@ -69,7 +72,7 @@ def chosen(commits: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str
     for commit in commits:
         below = []
         for experiment in commit["experiments"] or []:
-            name = experiment["revs"][0]["name"] or ""
+            name = name_of(experiment)
             if both := {name, seeds.recipe_of(name) or name} & set(names):
                 found |= both
                 below.append(experiment)
@@ -105,16 +108,21 @@ def rows(commits: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
         name = f"{commit['name']} " if commit["name"] else ""
         yield f"{name}({commit['rev'][:7]})", metric(base, "eval", "accuracy"), metric(base, "train", "pflop"), ""
         for experiment in commit_experiments:
-            newest = experiment["revs"][0]
-            data = newest["data"] or {}
+            data = experiment["revs"][0]["data"] or {}
             accuracy = metric(data, "eval", "accuracy")
             unfinished = state(experiment) or ("" if accuracy else "no metrics")
             yield (
-                f"  {newest['name'] or newest['rev'][:7]}",
+                f"  {name_of(experiment)}",
                 unfinished or accuracy,
                 "" if unfinished else metric(data, "train", "pflop"),
                 ", ".join(differences(parameters(base), parameters(data))),
             )
+
+
+def name_of(experiment: dict[str, Any]) -> str:
+    """Return the name of an experiment, or the first digits of its commit if it has none."""
+    newest = experiment["revs"][0]
+    return str(newest["name"] or newest["rev"][:7])
 
 
 def state(experiment: dict[str, Any]) -> str:
@@ -139,9 +147,14 @@ def metric(data: dict[str, Any], file: str, name: str) -> str:
 
 
 def parameters(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a revision, by `section.key`."""
-    sections = data.get("params", {}).get("params.yaml", {}).get("data", {})
-    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    """Return the parameters of a revision, by `section.key`; a value outside any section has only its own name."""
+    values: dict[str, Any] = {}
+    for section, content in (data.get("params", {}).get("params.yaml", {}).get("data") or {}).items():
+        if isinstance(content, dict):
+            values |= {f"{section}.{key}": value for key, value in content.items()}
+        else:  # `dvc exp run -S +KEY=VALUE` writes one, and the stages refuse it
+            values[section] = content
+    return values
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -156,11 +169,12 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def count_older() -> int:
-    """Return how many experiments start from other commits than HEAD."""
-    head = experiments.git("rev-parse", "HEAD")
+    """Return how many experiments start from other commits than HEAD, of those that `--all-commits` shows."""
+    older = set(experiments.git("rev-list", "HEAD", "--branches", "--tags", "--remotes").split())
+    older.discard(experiments.git("rev-parse", "HEAD"))
     commits = re.findall(
         rf"^{experiments.REFERENCES}/([0-9a-f]{{2}})/([0-9a-f]{{38}})/.+$",
         experiments.git("for-each-ref", "--format=%(refname)", experiments.REFERENCES),
         re.MULTILINE,
     )
-    return sum("".join(parts) != head for parts in commits)
+    return sum("".join(parts) in older for parts in commits)

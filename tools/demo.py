@@ -9,7 +9,10 @@ NAME = "demo"
 
 
 def main() -> None:
-    """Run the recipe `demo`, print its result, and say what to type next."""
+    """Run the recipe `demo`, print its result, and say what to type next.
+
+    Raises InputError and SystemExit as `experiments.run` does.
+    """
     experiment = experiments.run(NAME, recipes.load(NAME))
     page = experiments.take_report(experiment)
     python = Path(sys.executable)

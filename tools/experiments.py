@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from alexnet.runtime.errors import InputError
@@ -67,7 +68,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
 
     Raises:
         InputError: there is no commit to start from, git does not know the author of a new commit, git does not track a
-            file of the code, or a value is not allowed.
+            file of the code, a value is not allowed, or another process is running an experiment of this name.
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
     """
     check_repository()
@@ -79,18 +80,38 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
     if config.train.initial_weights:
         paths.initial_weights(config.train.initial_weights)
     reference, replaced = reference_of(name), reference_of(f"{name}.replaced")
-    rename(reference, replaced)  # because DVC refuses a name that is taken
-    print(f"Experiment {name}: DVC copies this folder and works in the copy; the files here stay as they are.\n")
-    try:
-        code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
-    finally:
-        if git("rev-parse", "--quiet", "--verify", reference):
-            git("update-ref", "-d", replaced)
-        else:
-            rename(replaced, reference)
+    with only_run(name):
+        rename(reference, replaced)  # because DVC refuses a name that is taken
+        print(f"Experiment {name}: DVC copies this folder and works in the copy; the files here stay as they are.\n")
+        try:
+            code = dvc("exp", "run", "--temp", "--name", name, *(part for text in settings for part in ("-S", text)))
+        finally:
+            if git("rev-parse", "--quiet", "--verify", reference):
+                git("update-ref", "-d", replaced)
+            else:
+                rename(replaced, reference)
     if code:
         sys.exit(code)
     return read(reference)  # HEAD may be another commit by now
+
+
+@contextmanager
+def only_run(name: str) -> Iterator[None]:
+    """Keep other processes from running an experiment of this name. Raises InputError when one does already."""
+    file = paths.states() / f"experiment-{name.replace('/', '-')}.lock"  # DVC refuses a name with a slash later
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(file).acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another process is running the experiment {name}: wait until it has ended, or give this one another name "
+            "with --name"
+        ) from None
+    with held:
+        try:
+            yield
+        finally:
+            file.unlink()
 
 
 def rename(old: str, new: str) -> None:
@@ -197,22 +218,22 @@ def dvc(*arguments: str) -> int:
     ui.enable = lambda: None
     # DVC runs the stages with the first `python` on PATH, which must be this one.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    sys.stdout.flush()
+    print(end="", flush=True)  # there is no sys.stdout if the shell closed it
     code: int = main(list(arguments))
-    sys.stdout.flush()
+    print(end="", flush=True)
     return code
 
 
 @contextmanager
 def output_to_stderr() -> Iterator[None]:
     """Redirect the standard output of the body, and of the processes that it starts, to standard error."""
-    sys.stdout.flush()
+    print(end="", flush=True)
     stdout = os.dup(1)
     try:
         os.dup2(2, 1)
         yield
     finally:
-        sys.stdout.flush()
+        print(end="", flush=True)
         os.dup2(stdout, 1)
         os.close(stdout)
 

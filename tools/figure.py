@@ -36,15 +36,14 @@ def trainings(commits: list[dict[str, Any]]) -> list[Trainings]:
     costs: dict[tuple[str, str, str], float] = {}
     for commit in commits:
         for experiment in commit["experiments"] or []:
-            newest = experiment["revs"][0]
-            data = newest["data"] or {}
+            data = experiment["revs"][0]["data"] or {}
             evaluation, train = compare.metrics(data, "eval"), compare.metrics(data, "train")
             if compare.state(experiment) or "accuracy" not in evaluation or "pflop" not in train:
                 continue
             parameters = compare.parameters(data)
             if evaluation.get("generated") or parameters.get("evaluate.mirror"):
                 continue
-            name = newest["name"] or newest["rev"][:7]
+            name = compare.name_of(experiment)
             seed = parameters.pop("train.seed", 0)
             place = commit["rev"], seeds.recipe_of(name) or name, json.dumps(parameters)
             # `make recipe` and `make seeds` may both have run a recipe with the same seed. It counts once.

@@ -15,7 +15,10 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def main(recipe: str, overrides: Sequence[str], name: str | None = None) -> None:
-    """Run a recipe as an experiment and print its result. The name of the experiment is the recipe's by default."""
+    """Run a recipe as an experiment and print its result. The name of the experiment is the recipe's by default.
+
+    Raises InputError when there is no such recipe, and InputError and SystemExit as `experiments.run` does.
+    """
     settings = [*load(recipe), *overrides]
     experiment = experiments.run(name or recipe, settings)
     page = experiments.take_report(experiment)

@@ -25,6 +25,8 @@ def main(recipe: str, seeds: Sequence[int], overrides: Sequence[str], format: Fo
 
     An experiment that was run before with the same parameters and code is not run again. The output of the stages goes
     to standard error.
+
+    Raises InputError when there is no such recipe, and InputError and SystemExit as `experiments.run` does.
     """
     settings = [*recipes.load(recipe), *overrides]
     finished = {}
