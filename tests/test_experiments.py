@@ -275,10 +275,7 @@ def test_an_experiment_is_not_run_twice_at_the_same_time(project: Path, monkeypa
     with FileLock(lock):
         output = run(project, "python", "-m", "tools", "recipe", "demo", "-S", "train.seed=3", code=2)
     lock.unlink()
-    assert output == (
-        "ERROR: another process is running the experiment demo: wait until it has ended, or give this one another name "
-        "with --name\n"
-    )
+    assert output == "ERROR: another process is running the experiment demo: wait until it has ended\n"
     assert run(project, *names) == before
 
 

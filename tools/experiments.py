@@ -103,15 +103,12 @@ def only_run(name: str) -> Iterator[None]:
     try:
         held = FileLock(file).acquire(timeout=0)
     except Timeout:
-        raise InputError(
-            f"another process is running the experiment {name}: wait until it has ended, or give this one another name "
-            "with --name"
-        ) from None
+        raise InputError(f"another process is running the experiment {name}: wait until it has ended") from None
     with held:
         try:
             yield
         finally:
-            file.unlink()
+            file.unlink(missing_ok=True)
 
 
 def rename(old: str, new: str) -> None:
