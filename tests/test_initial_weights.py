@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from alexnet.model.checkpoint import SETTINGS, read_checkpoint
 from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import digest
 from stages.train import set_initial_weights
 from tests import workspaces
 from tests.conftest import one_line
@@ -51,15 +51,11 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return np.allclose(one, other, rtol=0, atol=1e-30)
 
 
-def digest(path: Path) -> str:
-    return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_weights_are_those_of_the_checkpoint(workers: int, workspace: Path) -> None:
     change(workspace, train=STILL | {"initial_weights": "ten.ckpt", "workers": workers})
     output = run(workspace, *TRAIN)
-    file = digest(workspace / "ten.ckpt")
+    file = digest(workspace / "ten.ckpt", "md5")
     assert output.count(f"starting from the weights of ten.ckpt, MD5 {file}\n") == 1
     expected, found = weights(workspace / "ten.ckpt"), weights(workspace / "models" / "alexnet.ckpt")
     assert expected.keys() == found.keys()

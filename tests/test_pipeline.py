@@ -5,7 +5,6 @@ import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
-from hashlib import md5
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from dvc.repo import Repo
 from mindspore import load_checkpoint
 from PIL import Image
 
+from alexnet.runtime.files import digest
 from alexnet.training.launcher import free_port
 from stages.__main__ import STAGES
 from tests import workspaces
@@ -47,8 +47,7 @@ def original(served: tuple[str, Path], module_path: Path) -> Path:
     address, served_folder = served
     folder = workspaces.repository(module_path / "project" / "alexnet")
     archive = shutil.move(folder / "archive.tar.gz", served_folder / "cifar-10-binary.tar.gz")
-    digest = md5(Path(archive).read_bytes(), usedforsecurity=False).hexdigest()
-    change(folder, data={"urls": [f"{address}/cifar-10-binary.tar.gz"], "md5": digest})
+    change(folder, data={"urls": [f"{address}/cifar-10-binary.tar.gz"], "md5": digest(Path(archive), "md5")})
     output = run(folder, "dvc", "repro")
     assert [stage for stage in STAGES if f"Running stage '{stage}'" in output] == list(STAGES)
     workspaces.commit(folder, "a run")

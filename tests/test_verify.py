@@ -16,6 +16,7 @@ from alexnet import cifar10
 from alexnet.archive import generated
 from alexnet.archive.verify import verify
 from alexnet.runtime.errors import InputError
+from alexnet.runtime.files import digest
 from tests import archives
 from tests.conftest import one_line
 
@@ -31,10 +32,6 @@ def check(path: Path, **changes: Any) -> dict[str, Any]:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def md5_of(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
@@ -230,9 +227,9 @@ def test_a_good_archive_is_unpacked(archive: Path) -> None:
 
 
 def test_the_report_agrees_with_numpy(archive: Path) -> None:
-    report = check(archive, md5=md5_of(archive))
+    report = check(archive, md5=digest(archive, "md5"))
     assert report["archive"] == {
-        "md5": md5_of(archive),
+        "md5": hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest(),
         "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
     }
     assert report["generated"] is False
@@ -343,7 +340,7 @@ def test_headers_without_end_are_refused_soon(kind: str, tmp_path: Path) -> None
 def test_a_wrong_md5_is_refused(archive: Path) -> None:
     with pytest.raises(InputError) as caught:
         check(archive, md5="0" * 32)
-    one_line(caught, str(archive), f"MD5 {md5_of(archive)}, expected {'0' * 32}", "set md5")
+    one_line(caught, str(archive), f"MD5 {digest(archive, 'md5')}, expected {'0' * 32}", "set md5")
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
 
 
@@ -377,7 +374,7 @@ def test_other_images_need_their_md5_where_generated_ones_are_allowed(archive: P
     with pytest.raises(InputError, match="MD5"):
         check(archive, md5="0" * 32, allow_generated=True)
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
-    assert check(archive, md5=md5_of(archive), allow_generated=True)["generated"] is False
+    assert check(archive, md5=digest(archive, "md5"), allow_generated=True)["generated"] is False
 
 
 def test_a_missing_file_of_a_split_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from hashlib import md5
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import psutil
 import yaml
 
+from alexnet.runtime.files import digest
 from alexnet.runtime.processes import alive
 from tests import workspaces
 from tests.workspaces import change, run
@@ -35,7 +35,7 @@ def duplicate(folder: Path, parent: Path) -> Path:
 
 def outputs(folder: Path) -> str:
     """Return the MD5 of the checkpoint, and the metrics and curves, which must not differ from run to run."""
-    checkpoint = md5((folder / "models" / "alexnet.ckpt").read_bytes(), usedforsecurity=False).hexdigest()
+    checkpoint = digest(folder / "models" / "alexnet.ckpt", "md5")
     curves = sorted((folder / "dvclive").rglob("*.*"))
     assert len(curves) == 6
     return checkpoint + "".join(path.read_text() for path in (folder / "metrics" / "train.json", *curves))
