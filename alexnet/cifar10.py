@@ -40,7 +40,7 @@ GENERATED_FILE = "generated.txt"
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
-"""What normalisation subtracts from each channel, and by what it then divides, on a scale of 0 to 1.
+"""Normalisation subtracts MEAN from each channel and then divides by STD. Pixel values are on a scale of 0 to 1.
 
 MEAN is the mean over the training images. STD has the model zoo's values. They are smaller than the standard deviation
 over all training images, which `metrics/data.json` has; they are about the mean of the standard deviations of single

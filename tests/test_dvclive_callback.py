@@ -66,6 +66,13 @@ def test_a_point_is_the_mean_since_the_last_one(tmp_path: Path) -> None:
     assert summary["train"]["loss"] == 0.375
 
 
+def test_a_model_that_sinks_data_reports_many_steps_at_once(tmp_path: Path) -> None:
+    callback = DVCLiveCallback(live(tmp_path), log_steps=4)
+    for step in (3, 6, 9, 12):
+        callback.on_train_step_end(RunContext(_InternalCallbackParam(cur_step_num=step, net_outputs=np.float32(step))))
+    assert curve(tmp_path, "train/loss") == [(6, 4.5), (9, 9), (12, 12)]
+
+
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_a_resumed_training_has_each_point_once(cut: int, tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"

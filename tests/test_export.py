@@ -150,7 +150,7 @@ def test_both_files_appear_or_none(network: Any, tmp_path: Path, monkeypatch: py
 def test_a_network_too_large_for_one_file_is_refused(
     write: Any, network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LIMIT", 100_000)
+    monkeypatch.setattr(export, "MAX_PARAMETER_BYTES", 100_000)
     size = sum(4 * parameter.size for parameter in network.get_parameters())
     with pytest.raises(InputError) as caught:
         write(Classifier(network), tmp_path / "a")

@@ -278,7 +278,7 @@ def test_an_image_of_millions_of_parts_is_answered_or_refused_soon(kind: str) ->
 
 
 def test_a_photograph_in_too_many_passes_is_refused() -> None:
-    with pytest.raises(InputError, match="it has too many passes"):
+    with pytest.raises(InputError, match="it has too many scans"):
         image_file.read_image(jpeg(passes=6000))
 
 
@@ -310,3 +310,12 @@ def test_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="standard input is closed"):
         open_image("-")
+
+
+def test_a_folder_is_refused_and_leaves_no_file_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(InputError) as caught:
+            open_image(str(tmp_path))
+        one_line(caught, "cannot be read: Is a directory")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -297,13 +297,13 @@ def test_the_same_bytes_twice(kernels: Kernels) -> None:
 @needs_onednn
 def test_a_graph_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    real = onednn_layers._TrainedBlock
+    real = onednn_layers._TrainingBlock
 
     def make(*shapes: Any, **settings: Any) -> Any:
         made.append(shapes)
         return real(*shapes, **settings)
 
-    monkeypatch.setattr(onednn_layers, "_TrainedBlock", make)
+    monkeypatch.setattr(onednn_layers, "_TrainingBlock", make)
     step = Step(whole(ONEDNN, True), Recipe(0.1, 0.9))
     for _ in range(3):
         step(a_batch(6), np.float32(0.1))

@@ -36,7 +36,8 @@ def check_layout(path: Path, train_images: int, test_images: int, name: str) -> 
         test_images: the most images that the test file may have.
         name: what an error message calls the archive.
 
-    Raises InputError when it is not a .tar.gz file, is damaged, lacks a file, or has one that is too large or unknown.
+    Raises InputError when it is not a .tar.gz file, is damaged, lacks a file, or has one that is too large, unknown or
+    there twice; and OSError when it cannot be read.
     """
     with _explained(name), gzip.open(path) as stream:
         for _ in _members(stream, train_images, test_images):

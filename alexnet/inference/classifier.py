@@ -12,7 +12,7 @@ class Classifier(nn.Cell):
     """A trained network that takes images with the channels last, and returns probabilities.
 
     Args:
-        network: the network with its trained weights.
+        network: the network with its trained weights. At O2, MindSpore's kernels would make the probabilities float16.
 
     Attributes:
         class_names: the names of the outputs, in their order.

@@ -15,11 +15,11 @@ import onnx
 
 from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
 from alexnet.inference.classifier import Classifier
-from alexnet.inference.onnx_classifier import CLASS_NAMES, INPUT, OUTPUT
+from alexnet.inference.onnx_classifier import CLASS_NAMES_KEY, INPUT, OUTPUT
 from alexnet.model.checkpoint import make_readable
 from alexnet.runtime.errors import InputError
 
-LIMIT = 1 << 30
+MAX_PARAMETER_BYTES = 1 << 30
 """The most bytes of parameters for one file: MindSpore splits larger MindIR files, and ONNX files are limited too."""
 
 
@@ -39,7 +39,7 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"  # MindSpore writes 1
     model.graph.name, model.producer_version = type(classifier.network).__name__, ms.__version__
     model.graph.input[0].doc_string = "RGB images of 32x32 pixels, values 0 to 255"
-    onnx.helper.set_model_props(model, {CLASS_NAMES: json.dumps(classifier.class_names)})
+    onnx.helper.set_model_props(model, {CLASS_NAMES_KEY: json.dumps(classifier.class_names)})
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 
@@ -52,7 +52,7 @@ def write_mindir(classifier: Classifier, path: Path) -> None:
     _check_size(classifier)
 
     def complete(model: Any) -> None:
-        model.user_info.add(key=CLASS_NAMES, value=json.dumps(classifier.class_names))
+        model.user_info.add(key=CLASS_NAMES_KEY, value=json.dumps(classifier.class_names))
         # Two things differ from process to process: an attribute with a time and an address, and the order of a set.
         attributes = [attribute for attribute in model.graph.attribute if attribute.name != "compile_phase"]
         del model.graph.attribute[:]
@@ -66,8 +66,8 @@ def write_mindir(classifier: Classifier, path: Path) -> None:
 
 def _check_size(classifier: Classifier) -> None:
     size = sum(parameter.nbytes for parameter in classifier.get_parameters())
-    if size > LIMIT:
+    if size > MAX_PARAMETER_BYTES:
         raise InputError(
-            f"the network's parameters have {size} bytes, expected at most {LIMIT} for one file: "
+            f"the network's parameters have {size} bytes, expected at most {MAX_PARAMETER_BYTES} for one file: "
             "train it with a smaller image_height or image_width"
         )

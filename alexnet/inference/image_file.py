@@ -25,9 +25,9 @@ DECODED_BYTES = 192 << 20
 MAX_READS = 400_000
 """The most pieces in which a file may be read, so that millions of empty parts cannot take minutes or gigabytes."""
 SCANNED_PIXELS = 7 * 10**8
-"""The most pixels that all passes of a JPEG may have together. Each pass goes over the whole image."""
+"""The most pixels that all scans of a JPEG may have together. Each scan goes over the whole image."""
 PLAIN_BYTES = 4 << 20
-"""The most bytes of a PPM whose numbers are written in digits, because reading digits is slow."""
+"""The most bytes of a plain (ASCII) PBM, PGM or PPM file, because reading its decimal numbers is slow."""
 WAIT_SECONDS = 30
 """How long a named pipe or a device may send nothing, in seconds."""
 
@@ -38,7 +38,7 @@ The estimates have a margin. Pillow stores a pixel in at most 4 bytes. BMP, PNG 
 image, and a GIF's frame is put on a second one. TIFF has room for four images, and the other formats for eight.
 """
 _JPEG_SCAN = b"\xff\xda"
-"""What each pass of a JPEG begins with."""
+"""The marker with which each scan of a JPEG begins (SOS)."""
 _PNG_END = b"IEND\xae\x42\x60\x82"
 """The last chunk of a PNG file with its checksum. Pillow also accepts files without it."""
 _SIDE = 4 * max(HEIGHT, WIDTH)
@@ -57,9 +57,8 @@ def open_image(name: str) -> np.ndarray:
                 raise InputError("cannot be read: standard input is closed")
             return read_image(_bounded(sys.stdin.buffer.read(FILE_BYTES + 1)))
         # Without O_NONBLOCK, opening a named pipe that nobody writes to would never return.
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        with open(name, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return read_image(_bounded(file.read(FILE_BYTES + 1)))
             return read_image(_from_pipe(file.fileno()))
     except OSError as error:
@@ -105,11 +104,12 @@ def read_image(data: bytes) -> np.ndarray:
     Transparent parts become white. In greyscale images with more than eight bits, white is the largest 16-bit value, or
     1 in floating point. If there are several frames, the first is used.
 
-    Raises InputError when the bytes are not an image, are damaged or cut short, or when decoding them would take more
-    than DECODED_BYTES, or long: more than MAX_READS, SCANNED_PIXELS or PLAIN_BYTES allow.
+    Raises InputError when the bytes are not an image, or are damaged or cut short; when decoding them would take more
+    than DECODED_BYTES; and when reading them would take too long, because they exceed MAX_READS, SCANNED_PIXELS or
+    PLAIN_BYTES.
     """
     if data[:2] in (b"P1", b"P2", b"P3") and len(data) > PLAIN_BYTES:
-        raise InputError(f"a PPM in digits with more than {PLAIN_BYTES} bytes: save it in another format")
+        raise InputError(f"an image in plain (ASCII) PPM with more than {PLAIN_BYTES} bytes: save it in another format")
     file = _File(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unusual metadata, and about images that Pillow considers large
@@ -120,7 +120,7 @@ def read_image(data: bytes) -> np.ndarray:
             if opened.format == "PNG" and _PNG_END not in data:
                 raise InputError("the image cannot be read: it is cut short")
             if opened.format in JPEGS and data.count(_JPEG_SCAN) * opened.width * opened.height > SCANNED_PIXELS:
-                raise InputError("the image cannot be read: it has too many passes")
+                raise InputError("the image cannot be read: it has too many scans")
             with Image.open(file, formats=FORMATS) as opened:
                 return _read(opened)
         except InputError:
@@ -148,11 +148,11 @@ def _read(opened: Image.Image) -> np.ndarray:
 def _decoded_bytes(opened: Image.Image, size: tuple[int, int]) -> float:
     if opened.format not in JPEGS:
         return size[0] * size[1] * _PIXEL_BYTES.get(str(opened.format), 32)
-    # A JPEG may be progressive, which takes two bytes for each coefficient of each of its layers.
-    layers = [(across, down) for _, across, down, _ in getattr(opened, "layer", [])]
-    most = max(across for across, _ in layers) * max(down for _, down in layers)
-    share = sum(across * down for across, down in layers) / most
-    return size[0] * size[1] * 2 * share + opened.width * opened.height * 4
+    # A JPEG may be progressive, which takes two bytes for each coefficient of each of its components.
+    sampling = [(across, down) for _, across, down, _ in getattr(opened, "layer", [])]
+    most = max(across for across, _ in sampling) * max(down for _, down in sampling)
+    coefficients_per_pixel = sum(across * down for across, down in sampling) / most
+    return size[0] * size[1] * 2 * coefficients_per_pixel + opened.width * opened.height * 4
 
 
 def _reduced(opened: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 from alexnet.cifar10 import CHANNELS, HEIGHT, WIDTH
 from alexnet.runtime.errors import InputError, printable
 
-INPUT, OUTPUT, CLASS_NAMES = "images", "probabilities", "class_names"
+INPUT, OUTPUT, CLASS_NAMES_KEY = "images", "probabilities", "class_names"
 """The names of the input, of the output and of the metadata in a file of `alexnet.inference.export.write_onnx`."""
 
 
@@ -40,7 +40,7 @@ class OnnxClassifier:
         options.log_severity_level = 4  # a failure is raised as well
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            names = json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES])
+            names = json.loads(self._session.get_modelmeta().custom_metadata_map[CLASS_NAMES_KEY])
         except Exception:  # of many types, with long texts about ONNX Runtime's own code
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -74,7 +74,7 @@ def likeliest(model: Model, image: np.ndarray, count: int) -> dict[str, float]:
         image: uint8 of shape (32, 32, 3).
         count: how many classes to return.
 
-    Raises InputError when the probabilities are NaN.
+    Raises InputError when a probability is NaN or infinite, or the model cannot be computed.
     """
     probabilities = model.probabilities(image[None])[0]
     if not np.isfinite(probabilities).all():

@@ -42,7 +42,7 @@ class Kernels:
         `self.conv1` has `conv1.weight`. Add the block to the network with `self.insert_child_to_cell("block1", block)`.
         An assignment, `self.block1 = block`, would rename the parameters to `block1.convolution.weight` and so on.
 
-        A forward pass must call the block only once, because oneDNN's keeps the values of its last call for the
+        A forward pass must call the block only once, because oneDNN's block keeps the values of its last call for the
         gradients. This is not checked.
 
         Args:
@@ -130,8 +130,8 @@ def choose(library: ChosenKernels, amp_level: ChosenAmpLevel, device_target: str
         )
     elif library == "onednn" and not onednn.available():
         raise InputError(
-            "kernels is onednn, but oneDNN is not installed: set it to auto or, on Linux on x86-64, "
-            f"pip install {onednn.DISTRIBUTION}"
+            "kernels is onednn, but oneDNN is not installed or cannot be loaded: set it to auto or, on Linux on "
+            f"x86-64, pip install {onednn.DISTRIBUTION}"
         )
     bfloat16 = library == "onednn" and onednn.computes_bfloat16()
     if amp_level == "auto":

@@ -41,14 +41,14 @@ class ConvolutionBlock(nn.Cell):
 def dense(
     in_channels: int, out_channels: int, relu: bool, data_type: ms.Type = ms.float32, **settings: Any
 ) -> nn.Dense:
-    """Return a fully connected layer with a bias.
+    """Return a fully connected layer with a bias, which takes shape (N, in_channels) and returns (N, out_channels).
 
     Args:
         in_channels: the number of inputs.
         out_channels: the number of outputs.
         relu: whether a ReLU follows.
-        data_type: the type in which the layer is computed.
-        settings: other arguments of `nn.Dense`.
+        data_type: the type in which the layer is computed. It is also the type of the output.
+        settings: other arguments of `nn.Dense`, except for `has_bias` and `activation`.
     """
     layer = nn.Dense(in_channels, out_channels, activation="relu" if relu else None, **settings)
     return layer if data_type == ms.float32 else layer.to_float(data_type)

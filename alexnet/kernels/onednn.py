@@ -3,12 +3,14 @@
 oneDNN computes the layers of a network on a CPU. MindSpore uses an old version of it, and only with plain NCHW tensors,
 for which oneDNN's kernels are the slowest. With this module, a layer can use the memory layouts that oneDNN prefers.
 The library is `libdnnl.so` from the wheel `onednn-cpu-gomp`. It is loaded with `ctypes`, so nothing has to be compiled.
+Everything here that calls oneDNN raises OneDNNError when the call fails.
 
 Source: https://uxlfoundation.github.io/oneDNN/v3.2/
 """
 
 import ctypes
 import importlib.metadata
+import math
 import weakref
 from collections.abc import Sequence
 from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
@@ -27,7 +29,7 @@ DataType = Literal["f32", "bf16"]
 
 
 class OneDNNError(RuntimeError):
-    """A call of oneDNN failed. The message names the function and its status."""
+    """A call of oneDNN failed, and the message names the function and its status; or oneDNN is not available."""
 
 
 class Propagation(IntEnum):
@@ -52,7 +54,7 @@ _NO_BUFFER = None
 _MAXIMUM_DIMENSIONS = 12
 _ALIGNMENT = 64
 _AVX512_BF16 = 0xE7
-"""The bits of `dnnl_cpu_isa_t` that are set for every CPU with bfloat16 instructions (AVX512_BF16, or AMX as well)."""
+"""The bits of `dnnl_cpu_isa_t` that AVX512_BF16 sets. A CPU with AMX has them too."""
 
 _ARGUMENTS = {
     "src": 1,
@@ -201,8 +203,8 @@ def set_threads(threads: int | None) -> None:
 @cache
 def _library() -> ctypes.CDLL:
     path = find_library()
-    if path is None:
-        raise OneDNNError(f"oneDNN is not installed: pip install {DISTRIBUTION}")
+    if path is None or not available():
+        raise OneDNNError(f"oneDNN is not installed or cannot be loaded: pip install {DISTRIBUTION}")
     library = ctypes.CDLL(str(path))
     for name, parameters in _CREATED_FROM.items():
         getattr(library, name).argtypes = (c_void_p, *parameters)
@@ -264,7 +266,7 @@ class Layout(_Owner):
     @classmethod
     def plain(cls, shape: Sequence[int], data_type: DataType = "f32") -> "Layout":
         """Return the layout of a C-contiguous array."""
-        strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         name = "dnnl_memory_desc_create_with_strides"
         handle = _create(name, len(shape), _dims(shape), _DATA_TYPES[data_type], _dims(strides))
         return cls(handle, "memory_desc")
@@ -292,8 +294,8 @@ class Memory(_Owner):
     def __init__(self, layout: Layout) -> None:
         super().__init__(_create("dnnl_memory_create", layout.handle, _engine(), _NO_BUFFER), "memory")
         self.layout = layout
-        # The buffer costs nothing if it is replaced before it is written, because the kernel allocates pages of zeros
-        # only on a write.
+        # The buffer costs nothing if it is replaced before it is written, because the operating system allocates zeroed
+        # pages only when they are written.
         self._set(_aligned(layout.size))
 
     def _set(self, array: np.ndarray) -> None:
@@ -360,14 +362,14 @@ class Primitive:
         _check("dnnl_stream_wait", _stream())
 
 
-def reorder(source: Layout, target: Layout) -> Primitive:
-    """Return a primitive that copies `src` to `dst`, in another layout or data type."""
-    return Primitive("reorder", source.handle, _engine(), target.handle, _engine(), _attributes())
+def reorder(source: Layout, destination: Layout) -> Primitive:
+    """Return a primitive that copies `src` to `dst`, which have the same shape, in another layout or data type."""
+    return Primitive("reorder", source.handle, _engine(), destination.handle, _engine(), _attributes())
 
 
-def matmul(source: Layout, weights: Layout, target: Layout) -> Primitive:
-    """Return a primitive that writes the matrix product of `src` and `weights` to `dst`."""
-    return Primitive("matmul", _engine(), source.handle, weights.handle, None, target.handle, _attributes())
+def matmul(source: Layout, weights: Layout, destination: Layout) -> Primitive:
+    """Return a primitive that writes the product of `src` (M, K) and `weights` (K, N) to `dst` (M, N)."""
+    return Primitive("matmul", _engine(), source.handle, weights.handle, None, destination.handle, _attributes())
 
 
 def convolution_forward(
@@ -375,7 +377,7 @@ def convolution_forward(
     source: Layout,
     weights: Layout,
     bias: Layout | None,
-    target: Layout,
+    destination: Layout,
     stride: int,
     padding: int,
     relu: bool,
@@ -387,7 +389,7 @@ def convolution_forward(
         source: the layout of `src`, of shape (N, C, H, W).
         weights: the layout of `weights`, of shape (out_channels, in_channels, height, width).
         bias: the layout of `bias`, of shape (out_channels,), or None.
-        target: the layout of `dst`, of shape (N, C, H, W).
+        destination: the layout of `dst`, of shape (N, C, H, W).
         stride: the stride along both axes.
         padding: how many zeros are added on each side.
         relu: whether a ReLU follows.
@@ -400,14 +402,19 @@ def convolution_forward(
         source.handle,
         weights.handle,
         bias.handle if bias else None,
-        target.handle,
+        destination.handle,
         *_window(stride, padding),
         _attributes(relu),
     )
 
 
 def convolution_backward_data(
-    source_gradient: Layout, weights: Layout, target_gradient: Layout, stride: int, padding: int, forward: Primitive
+    source_gradient: Layout,
+    weights: Layout,
+    destination_gradient: Layout,
+    stride: int,
+    padding: int,
+    forward: Primitive,
 ) -> Primitive:
     """Return a primitive that computes `diff_src` from `weights` and `diff_dst`."""
     return Primitive(
@@ -416,7 +423,7 @@ def convolution_backward_data(
         _CONVOLUTION_DIRECT,
         source_gradient.handle,
         weights.handle,
-        target_gradient.handle,
+        destination_gradient.handle,
         *_window(stride, padding),
         forward.descriptor,
         _attributes(),
@@ -427,7 +434,7 @@ def convolution_backward_weights(
     source: Layout,
     weights_gradient: Layout,
     bias_gradient: Layout | None,
-    target_gradient: Layout,
+    destination_gradient: Layout,
     stride: int,
     padding: int,
     forward: Primitive,
@@ -440,7 +447,7 @@ def convolution_backward_weights(
         source.handle,
         weights_gradient.handle,
         bias_gradient.handle if bias_gradient else None,
-        target_gradient.handle,
+        destination_gradient.handle,
         *_window(stride, padding),
         forward.descriptor,
         _attributes(),
@@ -448,7 +455,7 @@ def convolution_backward_weights(
 
 
 def inner_product_forward(
-    propagation: Propagation, source: Layout, weights: Layout, bias: Layout, target: Layout, relu: bool
+    propagation: Propagation, source: Layout, weights: Layout, bias: Layout, destination: Layout, relu: bool
 ) -> Primitive:
     """Return a primitive that multiplies `src` by the transpose of `weights`, adds `bias`, and applies a ReLU if asked.
 
@@ -457,38 +464,38 @@ def inner_product_forward(
         source: the layout of `src`, of shape (N, in_channels).
         weights: the layout of `weights`, of shape (out_channels, in_channels).
         bias: the layout of `bias`, of shape (out_channels,).
-        target: the layout of `dst`, of shape (N, out_channels).
+        destination: the layout of `dst`, of shape (N, out_channels).
         relu: whether a ReLU follows.
     """
     return Primitive(
         "inner_product_forward",
         _engine(),
         propagation,
-        *(layout.handle for layout in (source, weights, bias, target)),
+        *(layout.handle for layout in (source, weights, bias, destination)),
         _attributes(relu),
     )
 
 
 def inner_product_backward_data(
-    source_gradient: Layout, weights: Layout, target_gradient: Layout, forward: Primitive
+    source_gradient: Layout, weights: Layout, destination_gradient: Layout, forward: Primitive
 ) -> Primitive:
     """Return a primitive that computes `diff_src` from `weights` and `diff_dst`."""
-    handles = (layout.handle for layout in (source_gradient, weights, target_gradient))
+    handles = (layout.handle for layout in (source_gradient, weights, destination_gradient))
     return Primitive("inner_product_backward_data", _engine(), *handles, forward.descriptor, _attributes())
 
 
 def inner_product_backward_weights(
-    source: Layout, weights_gradient: Layout, bias_gradient: Layout, target_gradient: Layout, forward: Primitive
+    source: Layout, weights_gradient: Layout, bias_gradient: Layout, destination_gradient: Layout, forward: Primitive
 ) -> Primitive:
     """Return a primitive that computes `diff_weights` and `diff_bias` from `src` and `diff_dst`."""
-    handles = (layout.handle for layout in (source, weights_gradient, bias_gradient, target_gradient))
+    handles = (layout.handle for layout in (source, weights_gradient, bias_gradient, destination_gradient))
     return Primitive("inner_product_backward_weights", _engine(), *handles, forward.descriptor, _attributes())
 
 
 def batch_norm_relu_forward(source: Layout, epsilon: float) -> Primitive:
-    """Return a primitive that normalises `src` over the batch, and applies `scale`, `shift` and a ReLU.
+    """Return a primitive that normalises `src`, of shape (N, C, H, W), and applies `scale`, `shift` and a ReLU.
 
-    It writes `dst`, `mean`, `variance` and `workspace`.
+    It writes `dst`, `workspace`, and the `mean` and `variance` of the batch. All vectors are float32 of shape (C,).
     """
     arguments = (_engine(), Propagation.TRAINING, source.handle, source.handle, epsilon, _NORM_RELU, _attributes())
     return Primitive("batch_normalization_forward", *arguments)
@@ -499,44 +506,47 @@ def batch_norm_relu_backward(source: Layout, epsilon: float, forward: Primitive)
 
     It reads `src`, `scale`, `diff_dst`, and the `mean`, `variance` and `workspace` of the forward primitive.
     """
-    layouts = (source.handle,) * 3
-    arguments = (_engine(), _BACKWARD, *layouts, epsilon, _NORM_RELU, forward.descriptor, _attributes())
+    handles = (source.handle,) * 3
+    arguments = (_engine(), _BACKWARD, *handles, epsilon, _NORM_RELU, forward.descriptor, _attributes())
     return Primitive("batch_normalization_backward", *arguments)
 
 
-def relu_backward(target: Layout) -> Primitive:
-    """Return a primitive that computes `diff_src` of a ReLU from `diff_dst` and `src`.
+def relu_backward(layout: Layout) -> Primitive:
+    """Return a primitive that computes `diff_src` of a ReLU from `diff_dst` and `src`, all in the same layout.
 
     The result of the ReLU can be given as `src` instead of its input, because both are positive in the same places.
     """
-    layout = target.handle
+    handle = layout.handle
     forward = Primitive(
-        "eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, layout, layout, 0.0, 0.0, _attributes()
+        "eltwise_forward", _engine(), Propagation.TRAINING, _ELTWISE_RELU, handle, handle, 0.0, 0.0, _attributes()
     )
-    layouts = (layout,) * 3
+    handles = (handle,) * 3
     return Primitive(
-        "eltwise_backward", _engine(), _ELTWISE_RELU, *layouts, 0.0, 0.0, forward.descriptor, _attributes()
+        "eltwise_backward", _engine(), _ELTWISE_RELU, *handles, 0.0, 0.0, forward.descriptor, _attributes()
     )
 
 
 def max_pool_forward(
-    propagation: Propagation, source: Layout, target: Layout, kernel_size: int, stride: int
+    propagation: Propagation, source: Layout, destination: Layout, kernel_size: int, stride: int
 ) -> Primitive:
-    """Return a primitive that writes the maximum of each window of `src` to `dst`, and in training the `workspace`."""
+    """Return a primitive that writes the maximum of each window of `src` to `dst`, and in training the `workspace`.
+
+    `src` and `dst` have shape (N, C, H, W). Windows have `kernel_size` pixels a side, and there is no padding.
+    """
     return Primitive(
         "pooling_forward",
         _engine(),
         propagation,
         _POOLING_MAX,
         source.handle,
-        target.handle,
+        destination.handle,
         *_pool_window(kernel_size, stride),
         _attributes(),
     )
 
 
 def max_pool_backward(
-    source_gradient: Layout, target_gradient: Layout, kernel_size: int, stride: int, forward: Primitive
+    source_gradient: Layout, destination_gradient: Layout, kernel_size: int, stride: int, forward: Primitive
 ) -> Primitive:
     """Return a primitive that computes `diff_src` from `diff_dst` and the `workspace`."""
     return Primitive(
@@ -544,7 +554,7 @@ def max_pool_backward(
         _engine(),
         _POOLING_MAX,
         source_gradient.handle,
-        target_gradient.handle,
+        destination_gradient.handle,
         *_pool_window(kernel_size, stride),
         forward.descriptor,
         _attributes(),

@@ -23,9 +23,9 @@ Shape = tuple[int, ...]
 class ConvolutionBlock(nn.Cell):
     """A convolution, batch normalisation, ReLU and max-pooling.
 
-    `alexnet.kernels.choice.Kernels.convolution_block` describes the block and the layers that it is made of, whose
-    limits are those of this class. The block updates the running statistics of the batch normalisation as that layer
-    would. Outside of training, the normalisation by these statistics is folded into the convolution.
+    `alexnet.kernels.choice.Kernels.convolution_block` describes the block, and what it requires of the layers, which
+    this class does not check. The block updates the running statistics of the batch normalisation as that layer would.
+    Outside of training, the normalisation by these statistics is folded into the convolution.
 
     Args:
         convolution: the convolution.
@@ -54,21 +54,23 @@ class ConvolutionBlock(nn.Cell):
             data_type=data_type,
         )
         weight = convolution.weight.shape
-        make = partial(_TrainedBlock, settings, first, weight)
-        self.trained = (_WithBias if norm is None else _WithNorm)(make, first)
-        self.inference = _forward_operator(cache(partial(_InferenceBlock, settings, weight)), 3 if norm is None else 6)
+        make = partial(_TrainingBlock, settings, first, weight)
+        self.for_training = (_WithBias if norm is None else _WithNorm)(make, first)
+        self.for_inference = _forward_operator(
+            cache(partial(_InferenceBlock, settings, weight)), 3 if norm is None else 6
+        )
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the block."""
         weight = self.convolution.weight
         if self.norm is None:
             bias = self.convolution.bias
-            return self.trained(x, weight, bias) if self.training else self.inference(x, weight, bias)
+            return self.for_training(x, weight, bias) if self.training else self.for_inference(x, weight, bias)
         gamma, beta = self.norm.gamma, self.norm.beta
         running_mean, running_variance = self.norm.moving_mean, self.norm.moving_variance
         if not self.training:
-            return self.inference(x, weight, gamma, beta, running_mean, running_variance)
-        out, mean, variance = self.trained(x, weight, gamma, beta)
+            return self.for_inference(x, weight, gamma, beta, running_mean, running_variance)
+        out, mean, variance = self.for_training(x, weight, gamma, beta)
         share = self.norm.momentum  # the share of this batch in the running statistics
         ops.assign(running_mean, running_mean * (1 - share) + mean * share)
         ops.assign(running_variance, running_variance * (1 - share) + variance * share)
@@ -93,12 +95,12 @@ class Dense(nn.Dense):
     ) -> None:
         super().__init__(in_channels, out_channels, **settings)
         make = partial(_InnerProduct, self.weight.shape, relu, data_type)
-        self.trained = _WithBias(partial(make, Propagation.TRAINING))
-        self.inference = _forward_operator(cache(partial(make, Propagation.INFERENCE)), 3)
+        self.for_training = _WithBias(partial(make, Propagation.TRAINING))
+        self.for_inference = _forward_operator(cache(partial(make, Propagation.INFERENCE)), 3)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Return the output of the layer."""
-        return (self.trained if self.training else self.inference)(x, self.weight, self.bias)
+        return (self.for_training if self.training else self.for_inference)(x, self.weight, self.bias)
 
 
 class _WithBias(nn.Cell):
@@ -185,17 +187,17 @@ class _BlockSettings(NamedTuple):
     data_type: DataType
 
 
-class _TrainedBlock:
+class _TrainingBlock:
     # Computes a ConvolutionBlock in training, for one shape of its input. The inputs are x, weight and bias, or x,
     # weight, gamma and beta. The backward pass takes x, gamma if there is one, and the gradient of the output.
     def __init__(self, settings: _BlockSettings, first: bool, weight: Shape, x: Shape) -> None:
         self._settings, self._first = settings, first
         convolved_shape, out_shape = _output_shapes(x, weight, settings.stride, settings.padding, settings.pool)
         channels = weight[:1]
-        self._norm = settings.epsilon is not None
-        inputs = (x, weight, channels, channels) if self._norm else (x, weight, channels)
+        self._has_norm = settings.epsilon is not None
+        inputs = (x, weight, channels, channels) if self._has_norm else (x, weight, channels)
         self.gradient_shapes = inputs[1:] if first else inputs
-        self.outputs = (out_shape, channels, channels) if self._norm else out_shape
+        self.outputs = (out_shape, channels, channels) if self._has_norm else out_shape
         values = convolved_shape[0] * convolved_shape[2] * convolved_shape[3]
         self._unbiased = values / max(1, values - 1)
         self._inputs = tuple(map(ArrayMemory, inputs))
@@ -206,7 +208,7 @@ class _TrainedBlock:
             Layout.any(shape, settings.data_type) for shape in (x, weight, convolved_shape, out_shape)
         )
         self._weight_gradient_any = Layout.any(weight)
-        self._bias_layout = None if self._norm else self._inputs[2].layout
+        self._bias_layout = None if self._has_norm else self._inputs[2].layout
         self._build_forward()
         self._build_backward()
 
@@ -223,14 +225,14 @@ class _TrainedBlock:
             self._convolved_any,
             stride,
             padding,
-            relu=not self._norm,
+            relu=not self._has_norm,
         )
         self._source = program.convert(x, convolution.layout("src"))
-        # A copy in any case, for the backward pass: MindSpore may use the array of the weight again before it.
-        self._kernels = program.copy(weight, convolution.layout("weights"))
+        # Always a copy, because the backward pass needs the weight, and MindSpore may have reused its array by then.
+        self._weight = program.copy(weight, convolution.layout("weights"))
         self._activated = self._convolved = Memory(convolution.layout("dst"))
-        bias = {} if self._norm else {"bias": rest[0]}
-        program.add(convolution, src=self._source, weights=self._kernels, **bias, dst=self._convolved)
+        bias = {} if self._has_norm else {"bias": rest[0]}
+        program.add(convolution, src=self._source, weights=self._weight, **bias, dst=self._convolved)
         if epsilon is not None:
             self._normalise = onednn.batch_norm_relu_forward(self._convolved.layout, epsilon)
             self._activated = Memory(self._convolved.layout)
@@ -247,37 +249,37 @@ class _TrainedBlock:
             pooling = self._pooling = onednn.max_pool_forward(
                 Propagation.TRAINING, self._activated.layout, self._out_any, *pool
             )
-            self._pooled, self._chosen = Memory(pooling.layout("dst")), Memory(pooling.layout("workspace"))
-            program.add(pooling, src=self._activated, dst=self._pooled, workspace=self._chosen)
+            self._pooled, self._pool_workspace = Memory(pooling.layout("dst")), Memory(pooling.layout("workspace"))
+            program.add(pooling, src=self._activated, dst=self._pooled, workspace=self._pool_workspace)
         program.store(self._pooled, self._out)
 
     def _build_backward(self) -> None:
-        # Fills the program of the backward pass, which goes through the parts of the block in reverse. `of_x` is the
+        # Fills the program of the backward pass, which goes through the parts of the block in reverse. `diff_x` is the
         # gradient of x, and so on.
         stride, padding, pool, epsilon, _ = self._settings
-        of_x, of_weight, *of_rest = self._gradients
+        diff_x, diff_weight, *diff_rest = self._gradients
         program = self._backward = Program()
         gradient = program.convert(self._gradient, self._pooled.layout)
         if pool:
             pooling = onednn.max_pool_backward(self._activated.layout, self._pooled.layout, *pool, self._pooling)
             unpooled = Memory(self._activated.layout)
-            program.add(pooling, diff_dst=gradient, workspace=self._chosen, diff_src=unpooled)
+            program.add(pooling, diff_dst=gradient, workspace=self._pool_workspace, diff_src=unpooled)
             gradient = unpooled
-        of_convolved = Memory(self._convolved.layout)
+        diff_convolved = Memory(self._convolved.layout)
         if epsilon is not None:
             normalise = onednn.batch_norm_relu_backward(self._convolved.layout, epsilon, self._normalise)
-            of_gamma, of_beta = of_rest
+            diff_gamma, diff_beta = diff_rest
             program.add(
                 normalise,
                 **self._norm_tensors,
                 diff_dst=gradient,
-                diff_src=of_convolved,
-                diff_scale=of_gamma,
-                diff_shift=of_beta,
+                diff_src=diff_convolved,
+                diff_scale=diff_gamma,
+                diff_shift=diff_beta,
             )
         else:
             relu = onednn.relu_backward(self._activated.layout)
-            program.add(relu, src=self._activated, diff_dst=gradient, diff_src=of_convolved)
+            program.add(relu, src=self._activated, diff_dst=gradient, diff_src=diff_convolved)
         for_weight = onednn.convolution_backward_weights(
             self._x_any,
             self._weight_gradient_any,
@@ -287,19 +289,19 @@ class _TrainedBlock:
             padding,
             self._convolution,
         )
-        diff_bias = {} if self._norm else {"diff_bias": of_rest[0]}
-        inputs = {"src": self._source, "diff_dst": of_convolved}
-        _add_gradient(program, for_weight, "diff_weights", of_weight, inputs, **diff_bias)
+        diff_bias = {} if self._has_norm else {"diff_bias": diff_rest[0]}
+        inputs = {"src": self._source, "diff_dst": diff_convolved}
+        _add_gradient(program, for_weight, "diff_weights", diff_weight, inputs, **diff_bias)
         if not self._first:
             for_x = onednn.convolution_backward_data(
                 self._x_any, self._weight_any, self._convolved_any, stride, padding, self._convolution
             )
-            _add_gradient(program, for_x, "diff_src", of_x, {"weights": self._kernels, "diff_dst": of_convolved})
+            _add_gradient(program, for_x, "diff_src", diff_x, {"weights": self._weight, "diff_dst": diff_convolved})
 
     def forward(self, *inputs: np.ndarray) -> Any:
         _set(self._inputs, inputs)
         self._forward.run()
-        if self._norm:
+        if self._has_norm:
             # MindSpore's running variance is made of unbiased estimates.
             return self._out.array, self._mean.array, self._variance.array * np.float32(self._unbiased)
         return self._out.array
@@ -370,7 +372,7 @@ class _InnerProduct:
             propagation, x_any, weight_layout, bias_plain.layout, self._out.layout, relu
         )
         source = forward.convert(x_plain, product.layout("src"))
-        # A copy in any case, for the backward pass: MindSpore may use the array of the weight again before it.
+        # Always a copy, because the backward pass needs the weight, and MindSpore may have reused its array by then.
         weights = forward.copy(weight_plain, product.layout("weights"))
         forward.add(product, src=source, weights=weights, bias=bias_plain, dst=self._out)
         if propagation == Propagation.INFERENCE:
@@ -384,15 +386,15 @@ class _InnerProduct:
             backward.add(
                 onednn.relu_backward(self._out.layout), src=self._out, diff_dst=self._gradient, diff_src=gradient
             )
-        of_weight = self._gradients[1]
+        diff_weight = self._gradients[1]
         for_weight = onednn.inner_product_backward_weights(
-            x_any, of_weight.layout, bias_plain.layout, gradient_any, product
+            x_any, diff_weight.layout, bias_plain.layout, gradient_any, product
         )
         _add_gradient(
             backward,
             for_weight,
             "diff_weights",
-            of_weight,
+            diff_weight,
             {"src": source, "diff_dst": gradient},
             diff_bias=self._gradients[2],
         )

@@ -72,8 +72,8 @@ def make_readable(path: Path) -> None:
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """Return the values of a checkpoint by name, without the digest.
 
-    Raises InputError when there is no such file, it cannot be read or parsed, its values do not match its digest, or it
-    has settings, as the files of `save_weights` do, but no digest.
+    Raises InputError when there is no such file, its name does not end in .ckpt, it cannot be read or parsed, its
+    values do not match its digest, or it has settings, as the files of `save_weights` do, but no digest.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: train first, or name a checkpoint file")
@@ -152,8 +152,8 @@ def load_weights(network: Network, path: Path) -> None:
     Other values in the file, such as the optimizer's state, are ignored. The network's `optional_parameters` become 0
     when the file does not have them.
 
-    Raises InputError when the file is not a checkpoint, it lacks another parameter, a parameter has the wrong shape, a
-    value is NaN or infinite, or the settings differ from the network's. The network is not changed then.
+    Raises InputError when the file is not a checkpoint, it lacks a parameter that is not optional, a parameter has the
+    wrong shape, a value is NaN or infinite, or the settings differ from the network's. The network is then unchanged.
     """
     values = read_checkpoint(path)
     saved = _settings(values)
@@ -235,10 +235,11 @@ def load_network(
                 "(the model zoo's checkpoints: 227 and 227)"
             )
         for key, value in image_size.items():
-            if expected := _unexpected(key, value):
+            if expected := _expectation(key, value):
                 raise InputError(f"{key} is {value}, expected {expected}")
         settings = {"name": name} | inferred | image_size
-    # All settings of the file must be parameters of the network. The two that do not come from it need not be.
+    # Every setting in the file must be a parameter of the network's constructor. `dropout_rate` and `kernels` do not
+    # come from the file, so the constructor need not have them.
     arguments = settings | accepted(name, {"dropout_rate": 0.0, "kernels": kernels})
     try:
         inspect.signature(network_class(name)).bind(**{key: arguments[key] for key in arguments if key != "name"})
@@ -267,13 +268,13 @@ def _settings(values: Mapping[str, np.ndarray]) -> dict[str, Setting]:
 
 def _check_settings(settings: Mapping[str, Setting], path: Path) -> None:
     for name, value in settings.items():
-        if expected := _unexpected(name, value):
+        if expected := _expectation(name, value):
             shown = printable(str(value))
             raise InputError(f"{path} was trained with {name} {shown}, expected {expected}: train again")
 
 
-def _unexpected(name: str, value: Setting | None) -> str | None:
-    # Returns what is expected of a setting, or None if the value is that.
+def _expectation(name: str, value: Setting | None) -> str | None:
+    # Returns what a setting should be, such as "true or false", if its value is not allowed; otherwise None.
     if name in _LIMITS:
         least, most = _LIMITS[name]
         return None if type(value) is int and least <= value <= most else f"a whole number from {least} to {most}"

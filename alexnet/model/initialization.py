@@ -87,12 +87,12 @@ def whiten(network: "Network", images: np.ndarray) -> None:
 
 
 def whitening_filters(images: np.ndarray, shape: tuple[int, int, int, int], stride: tuple[int, int]) -> np.ndarray:
-    """Return filters whose outputs are uncorrelated, with a variance just below 1, or less where images hardly vary.
+    """Return filters that whiten patches: the outputs of the first half of the filters are uncorrelated.
 
-    The filters are the principal components of the patches that a convolution sees, those of the largest variance
-    first, each divided by its standard deviation. The mean of the patches is not subtracted, because that of normalised
-    images is near 0. The second half of the filters are the negatives of the first half,
-    because the ReLU that follows sets negative outputs to 0.
+    Their variance is just below 1, or less where images hardly vary. These filters are the principal components of the
+    patches that a convolution sees, those of the largest variance first, each divided by its standard deviation. The
+    mean of the patches is not subtracted, because that of normalised images is near 0. The second half of the filters
+    are the negatives of the first half, because the ReLU that follows sets negative outputs to 0.
 
     Args:
         images: what the convolution takes, float32 of shape (N, C, H, W).

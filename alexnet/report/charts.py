@@ -91,7 +91,7 @@ def _figure(
         figure.savefig(file, format=format, metadata=_NO_VERSION[format])
 
 
-def _pixels(image: np.ndarray) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     # Returns an image, uint8 of shape (H, W, 3), as PNG.
     png = io.BytesIO()
     imsave(png, image, format="png", metadata=_NO_VERSION["png"])
@@ -101,7 +101,7 @@ def _pixels(image: np.ndarray) -> bytes:
 def curves(named: Mapping[str, Curve], title: str, y_label: str, theme: Theme, top: float | None = None) -> bytes:
     """Draw curves over the steps, with a legend if there are several.
 
-    A curve with more than MEANS points is drawn faintly, below a bold line through MEANS mean values.
+    A curve with more than MEANS points is drawn faintly, behind a bold line through MEANS mean values.
 
     Args:
         named: the curves by name.
@@ -199,9 +199,12 @@ def reliability(calibration: Calibration, theme: Theme) -> bytes:
 
 
 class Trainings(NamedTuple):
-    """Trainings that differ in their seeds alone: what each cost, and their test accuracies.
+    """Trainings that differ in their seeds alone.
 
-    quoted: the figures are somebody else's, and are shown with the digits that they have.
+    name: what the chart calls them.
+    pflop: the cost of each training, in 10^15 operations.
+    accuracies: the test accuracy of each training, from 0 to 1.
+    quoted: whether the figures are somebody else's, and are shown with the digits that they have.
     """
 
     name: str
@@ -251,7 +254,7 @@ def _in_both_modes(svg: str) -> str:
 
 def image(pixels: np.ndarray) -> bytes:
     """Return an image, uint8 of shape (3, H, W), as PNG."""
-    return _pixels(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    return _png(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], title: str, theme: Theme) -> bytes:
@@ -317,4 +320,4 @@ def filters(weights: np.ndarray, theme: Theme) -> bytes:
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     tiles = 0.5 + weights / (2 * np.where(largest, largest, 1))
     whole = _mosaic(tiles.transpose(0, 2, 3, 1), FILTERS_PER_ROW, 1, theme)
-    return _pixels(np.round(255 * whole).astype(np.uint8).repeat(FILTER_SCALE, axis=0).repeat(FILTER_SCALE, axis=1))
+    return _png(np.round(255 * whole).astype(np.uint8).repeat(FILTER_SCALE, axis=0).repeat(FILTER_SCALE, axis=1))

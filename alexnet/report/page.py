@@ -134,8 +134,8 @@ def write_report(results: Results, folder: Path) -> None:
 
     The folder appears completely or not at all. The same results give the same bytes.
 
-    Raises InputError when the logits, the filters or the training images have the wrong shape, or a logit is NaN or
-    infinite.
+    Raises InputError when the logits, the filters or the training images have the wrong shape, the training images are
+    not uint8, or a logit is NaN or infinite; and OSError when the file system does.
     """
     split, logits = results.split, results.logits
     if logits.ndim != 2 or len(logits) != len(split) or logits.shape[1] < NUM_CLASSES or not np.isfinite(logits).all():
@@ -284,7 +284,7 @@ def _draw(results: Results, matrix: np.ndarray, calibration: Calibration, rows: 
         ),
         "per_class": chart(
             f"Accuracy by class: from {results.per_class[worst]:.2f} ({worst}) to {results.per_class[best]:.2f} "
-            f"({best}). The table has all.",
+            f"({best}). The table lists every class.",
             lambda theme: charts.per_class(results.per_class, results.evaluation["accuracy"], theme),
         ),
         "reliability": chart(

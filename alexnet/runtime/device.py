@@ -29,7 +29,9 @@ def select(device_target: str, threads: int | str = "auto", workers: int = 1) ->
         workers: how many processes on this machine share the cores.
 
     Returns the device target, and the number of threads that are used; None on Ascend and GPU, where MindSpore chooses
-    it. Raises InputError when the device is not available, or there are more threads than cores.
+    it. Raises InputError when the device is not available, or there are more threads than cores. On systems other than
+    Linux, which cannot limit a process to some cores, `auto` takes all cores, whatever `workers` is, and any other
+    number of threads raises InputError.
     """
     targets = available()
     target = targets[0] if device_target == "auto" else device_target
@@ -91,4 +93,5 @@ def _start_threads(count: int) -> None:
         ms.ops.matmul(ms.ops.ones((2, 2)), ms.ops.ones((2, 2))).asnumpy()
     finally:
         for task in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(task), cores)
+            with suppress(ProcessLookupError):  # a thread may have ended in the meantime
+                os.sched_setaffinity(int(task), cores)

@@ -80,7 +80,7 @@ def exit_on_failure() -> Iterator[None]:
 
 
 def _discard_output() -> None:
-    # Python flushes standard output when it exits. If that failed now, it would fail then with several lines.
+    # Python flushes standard output again when it exits. If that failed, Python would print several lines about it.
     if sys.stdout is None:
         return
     try:

@@ -67,7 +67,7 @@ def augment(
 
     Args:
         images: uint8 of shape (N, C, H, W).
-        rng: the generator of the random positions.
+        rng: the generator of the random positions and, if `mirrored` is None, of the choice of images to mirror.
         crop_padding: how many pixels are added on each side.
         mirrored: bool of shape (N,), the images to mirror; None mirrors each with a probability of one half.
         crop_padding_mode: what is added, as in `Batches`.
@@ -123,7 +123,7 @@ class Batches(Sequence[Batch]):
     """The batches of all epochs, one for each step, counted from 0. A batch does not depend on those read before.
 
     Each epoch has the images in another random order, without those at its end that do not fill a batch (like the zoo's
-    `drop_remainder`).
+    `drop_remainder`). A step below 0 or beyond the last one raises IndexError.
 
     Args:
         split: the training images.
@@ -213,7 +213,7 @@ class Batches(Sequence[Batch]):
         return Batch(images[shard], self.labels(step), None if keep is None else keep[shard])
 
     def originals(self, step: int) -> np.ndarray:
-        """Return the images of a step's batch as they are before any augmentation."""
+        """Return the images of a step's batch before any augmentation, uint8 of shape (N, 3, 32, 32), N as in Batch."""
         return self._split.images[self._chosen(step)][self._shard]
 
     def labels(self, step: int) -> np.ndarray:

@@ -60,9 +60,11 @@ class History:
         return {name: value for name, value in self._curves("epoch", epoch).items() if np.isfinite(value)}
 
     def _curves(self, unit: str, index: int) -> dict[str, float]:
-        of_unit = [metric for metric in fields(self) if metric.metadata["unit"] == unit]
-        curves = {metric.name: metric.metadata["curve"] for metric in of_unit if "curve" in metric.metadata}
-        return {curve: float(getattr(self, name)[index]) for name, curve in curves.items()}
+        return {
+            metric.metadata["curve"]: float(getattr(self, metric.name)[index])
+            for metric in fields(self)
+            if metric.metadata["unit"] == unit and "curve" in metric.metadata
+        }
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -53,8 +53,8 @@ def train(
         dataset_sink_mode: whether batches are made and sent to the device ahead of their steps, see `Step.sink`. The
             result is the same.
         worker: this process among all workers, over which the gradients are averaged.
-        states: where worker 0 saves states; None saves none. If there is a state, the training resumes from it, and its
-            result is the same as without the interruption, on the CPU bit for bit.
+        states: where worker 0, inside `states.locked()`, saves states; None saves none. If there is a state, the
+            training resumes from it, and its result is the same as without the interruption, on the CPU bit for bit.
         save_checkpoint_steps: how many steps there are from one saved state to the next; None saves one after each
             epoch. The state after the last step is always saved.
         stop: whether to end early; it is called after each step.
@@ -66,9 +66,10 @@ def train(
 
     Returns the history of all steps and epochs.
 
-    Raises Stopped, after saving the state, when `stop` returns true in any worker. Raises InputError when the loss, a
-    weight or a momentum becomes NaN or infinite; the earlier states are kept. (A momentum becomes NaN when a gradient
-    does.)
+    Raises Stopped when `stop` returns true in any worker, except after the last step; if there are `states`, the state
+    is saved first. Raises InputError when the loss, a weight, a momentum or a logit of the validation becomes NaN or
+    infinite, and when `Step` does. (A momentum becomes NaN when a gradient does.) Raises OSError when a state cannot be
+    saved. The earlier states are kept in every case.
     """
     steps, steps_per_epoch = len(batches), batches.steps_per_epoch
     rates = learning_rates(recipe.lr_schedule, recipe.learning_rate, steps, recipe.warmup_ratio)

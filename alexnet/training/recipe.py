@@ -23,7 +23,7 @@ class Recipe:
     warmup_ratio: the share of all steps in which the learning rate first rises, see the same function.
     ema_decay: the share of the old value in each update of the exponential moving average of the weights and of batch
         normalisation's statistics (B. T. Polyak, A. B. Juditsky 1992; used like this in arXiv 1512.00567, section 8).
-        The averages are validated, and are the weights after the training. 0 uses no average.
+        Validation uses the averages, and they replace the weights after the training. 0 uses no averages.
     """
 
     learning_rate: float

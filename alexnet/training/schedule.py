@@ -19,8 +19,8 @@ def learning_rates(schedule: Schedule, peak: float, steps: int, warmup_ratio: fl
 
     Args:
         schedule: how the rate changes after the warm-up. `constant` keeps it; `step` lowers it to a tenth after four
-            fifths of all steps; `cosine` lowers it to 0 along half a period of a cosine (I. Loshchilov, F. Hutter,
-            arXiv 1608.03983).
+            fifths of all steps; `cosine` lowers it almost to 0 along half a period of a cosine (I. Loshchilov, F.
+            Hutter, arXiv 1608.03983).
         peak: the highest rate.
         steps: the number of steps of the whole training.
         warmup_ratio: the share of all steps in which the rate first rises linearly, from near 0 to the peak (P. Goyal

@@ -65,7 +65,9 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
 class States:
     """The saved states of one training.
 
-    Each state is a file `checkpoint_alexnet-{epoch}_{step}.ckpt`, with its checksum in a `.sha256` file beside it.
+    Each state is a file `checkpoint_alexnet-{epoch}_{step}.ckpt`, with its checksum in a `.sha256` file beside it. Use
+    the other methods inside `with states.locked():`, which creates the folder. Without the folder, `newest` and `clear`
+    raise FileNotFoundError.
 
     Args:
         root: the folder of the states of all trainings.

@@ -104,7 +104,7 @@ class Step:
         self.parameters: dict[str, ms.Parameter] = weights | {
             parameter.name: parameter for parameter in (*optimizer.get_parameters(), *averages)
         }
-        """All parameters that a saved state must have, by name: weights, momentum and averages."""
+        """All parameters that a saved state must have, by name: the network's, the optimizer's, and the averages."""
 
         network.set_train(True)
         loss_function = nn.CrossEntropyLoss(label_smoothing=float(recipe.label_smoothing))
@@ -148,7 +148,9 @@ class Step:
         return self._finish(self._update(*map(ms.Tensor, _columns(batch, rate).values())))
 
     def sink(self, batches: Batches, rates: np.ndarray, first: int) -> Callable[[], np.ndarray]:
-        """Return a function that does one step at each call, starting with step `first`, and returns its logits.
+        """Return a function that does one step at each call, starting with step `first`.
+
+        It returns the logits before the step's update, float32 of shape (N, num_classes).
 
         A thread makes the batches, and MindSpore sends them to the queue of the device before their steps begin. This
         data sinking works only on Ascend and GPU.
