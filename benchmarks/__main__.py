@@ -162,5 +162,5 @@ def cell(value: Any) -> str:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # which it is for SIGHUP under nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))  # removes the temporary folder
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the temporary folder is removed
     run(main)

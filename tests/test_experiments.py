@@ -279,10 +279,9 @@ def test_an_experiment_is_not_run_twice_at_the_same_time(project: Path, monkeypa
     assert run(project, *names) == before
 
 
-def test_output_goes_to_stderr_even_if_there_is_no_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout", None)  # as when the shell closed it
-    with experiments.output_to_stderr():
-        pass
+def test_a_closed_standard_output_is_one_line(project: Path) -> None:
+    output = run(project, "sh", "-c", "python -m tools seeds demo --seeds 1 >&-", code=1)
+    assert output == "ERROR: Bad file descriptor\n"
 
 
 def test_a_result_is_not_lost_when_git_cannot_rename_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

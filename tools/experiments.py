@@ -30,23 +30,20 @@ The path below it is: the first two digits of the commit they start from, its ot
 class Experiment:
     """A finished experiment.
 
-    reference: the git reference of its commit, which ends in its name.
+    name: its name in DVC.
+    commit: its commit in git.
     train: the content of metrics/train.json.
     evaluation: the content of metrics/eval.json.
     timing: the content of metrics/timing.json.
     data: the content of metrics/data.json.
     """
 
-    reference: str
+    name: str
+    commit: str
     train: dict[str, Any]
     evaluation: dict[str, Any]
     timing: dict[str, Any]
     data: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Its name in DVC."""
-        return name_of(self.reference)
 
     @property
     def minutes(self) -> float:
@@ -70,6 +67,7 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
         InputError: there is no commit to start from, git does not know the author of a new commit, git does not track a
             file of the code, a value is not allowed, or another process is running an experiment of this name.
         SystemExit: the experiment failed, and DVC or the stage has printed why. The exit code is DVC's.
+        OSError: the lock file of the experiment cannot be created.
     """
     check_repository()
     code_files = (f"{paths.LIBRARY}/*.py", f"{paths.LIBRARY}/*.j2", "stages/*.py")  # also in their subfolders
@@ -90,9 +88,9 @@ def run(name: str, settings: Sequence[str]) -> Experiment:
                 git("update-ref", "-d", replaced)
             else:
                 rename(replaced, reference)
-    if code:
-        sys.exit(code)
-    return read(reference)  # HEAD may be another commit by now
+        if code:
+            sys.exit(code)
+        return read(reference)  # HEAD may be another commit by now
 
 
 @contextmanager
@@ -187,11 +185,6 @@ def reference_of(name: str) -> str:
     return f"{REFERENCES}/{head[:2]}/{head[2:]}/{name}"
 
 
-def name_of(reference: str) -> str:
-    """Return the name of the experiment with this git reference."""
-    return reference.rpartition("/")[2]
-
-
 def dvc(*arguments: str) -> int:
     """Run a command of DVC in this process, so that Ctrl-C works as it does under DVC, and return its exit code.
 
@@ -238,12 +231,11 @@ def output_to_stderr() -> Iterator[None]:
 def read(reference: str) -> Experiment:
     """Return the results of the experiment with this git reference. Raises InputError when there is none."""
     files = (paths.TRAIN_METRICS, paths.EVAL_METRICS, paths.TIMING, paths.DATA_REPORT)
-    texts = [git("show", f"{reference}:./{file}") for file in files]
-    if not all(texts):
-        raise InputError(
-            f"there is no experiment {name_of(reference)} with metrics on this commit; `make compare` lists them"
-        )
-    return Experiment(reference, *map(json.loads, texts))
+    name, commit = reference.rpartition("/")[2], git("rev-parse", "--quiet", "--verify", reference)
+    texts = [git("show", f"{commit}:./{file}") for file in files]
+    if not commit or not all(texts):
+        raise InputError(f"there is no experiment {name} with metrics on this commit; `make compare` lists them")
+    return Experiment(name, commit, *map(json.loads, texts))
 
 
 def take_report(experiment: Experiment) -> Path:
@@ -252,7 +244,7 @@ def take_report(experiment: Experiment) -> Path:
 
     folder = Path(f"report-{experiment.name}")
     with replacing(folder) as new:
-        DVCFileSystem(rev=git("rev-parse", experiment.reference)).get(str(paths.REPORT), str(new), recursive=True)
+        DVCFileSystem(rev=experiment.commit).get(str(paths.REPORT), str(new), recursive=True)
     return (folder / "index.html").resolve()
 
 

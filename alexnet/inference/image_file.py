@@ -109,7 +109,7 @@ def read_image(data: bytes) -> np.ndarray:
     PLAIN_BYTES.
     """
     if data[:2] in (b"P1", b"P2", b"P3") and len(data) > PLAIN_BYTES:
-        raise InputError(f"an image in plain (ASCII) PPM with more than {PLAIN_BYTES} bytes: save it in another format")
+        raise InputError(f"a plain (ASCII) PBM, PGM or PPM of more than {PLAIN_BYTES} bytes: save it in another format")
     file = _File(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unusual metadata, and about images that Pillow considers large

@@ -123,7 +123,8 @@ class Batches(Sequence[Batch]):
     """The batches of all epochs, one for each step, counted from 0. A batch does not depend on those read before.
 
     Each epoch has the images in another random order, without those at its end that do not fill a batch (like the zoo's
-    `drop_remainder`). A step below 0 or beyond the last one raises IndexError.
+    `drop_remainder`). `batches[step]` raises IndexError for a step below 0 or
+    beyond the last one.
 
     Args:
         split: the training images.
