@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alexnet.kernels import onednn
-from alexnet.runtime.errors import InputError
+from alexnet.runtime.errors import InputError, Interrupted
 from alexnet.runtime.files import write_json
 from benchmarks import machine
 from benchmarks.bench import KINDS, QUICK, Bench, Plan, Row, thread_counts
@@ -159,8 +159,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def interrupt(number: int, _: object) -> None:
+    """Handle a signal by raising Interrupted, so that the temporary folder is removed.
+
+    A `StopRequest` would have to listen before NumPy is imported.
+    """
+    raise Interrupted(128 + number)
+
+
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # which it is for SIGHUP under nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the temporary folder is removed
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signal_number) != signal.SIG_IGN:  # which it is for SIGHUP under nohup
+            signal.signal(signal_number, interrupt)
     run(main)

@@ -165,8 +165,9 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals, project: Path, t
     wait_for(process, "Matrix product")
     assert list(project.glob(".dvc/tmp/bench-*"))
     process.send_signal(number)
-    process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
+    assert output.splitlines()[-1] == "ERROR: interrupted"
     assert not list(project.glob(".dvc/tmp/bench-*"))
 
 
